@@ -1,0 +1,118 @@
+"""Configuration of ELC-BERT and of the plain residual model that it is compared with."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from transformers import PretrainedConfig
+
+
+class MixingRule(NamedTuple):
+    """What sets one variant's equations apart; see `ElcConfig.layer_mixing`."""
+
+    learned: bool
+    """A layer reads a softmax-weighted sum of all earlier outputs; otherwise only the last one."""
+    residual: bool
+    """The attention's output is added to what the layer read, as in a residual stream."""
+    mlp_reads_input: bool
+    """The feed-forward reads what the layer read plus the attention's output; otherwise the latter alone."""
+    normalized: bool
+    """Each layer's output passes through a LayerNorm without parameters, so that every mix is one of normalized states."""
+    mixed_output: bool
+    """The head reads one more weighted sum, of the embedding and all layers."""
+    previous_layer_init: float
+    """Initial value, before the softmax, of the weight of the layer right before; all others start at 0."""
+
+
+MIXING_RULES = {
+    "base": MixingRule(True, False, False, False, False, 1.0),
+    "zero": MixingRule(True, False, True, False, False, 0.0),
+    "normalized": MixingRule(True, False, True, True, False, 0.0),
+    "weighted_output": MixingRule(True, False, True, False, True, 0.0),
+    "ltg": MixingRule(False, True, True, False, False, 0.0),
+}
+
+
+class ElcConfig(PretrainedConfig):
+    r"""Shape and variant of an ELC-BERT (Georges Gabriel Charpentier & Samuel 2023).
+
+    With `s = softmax(prev_layer_weights)` over the n+1 earlier outputs `h_i` and `x = sum_i s_i h_i`:
+
+    | `layer_mixing`    | a layer's output                          | weights start at       |
+    |-------------------|-------------------------------------------|------------------------|
+    | `base`            | a = attention(x);  a + mlp(a)             | 0, the last one at 1   |
+    | `zero`            | a = attention(x);  a + mlp(x + a)         | 0                      |
+    | `normalized`      | LayerNorm of `zero`'s output              | 0                      |
+    | `weighted_output` | as `zero`; the head reads one more mix    | 0                      |
+    | `ltg`             | a = h + attention(h);  a + mlp(a)         | none: plain LTG-BERT   |
+
+    Args:
+        layer_mixing: one of the variants above.
+        vocab_size: entries of the vocabulary.
+        hidden_size: width of the hidden states; a multiple of `num_attention_heads`.
+        intermediate_size: width of the gated feed-forward.
+        num_hidden_layers: number of layers.
+        num_attention_heads: heads of each layer.
+        max_position_embeddings: longest sequence, in tokens, and the distance at which the log buckets saturate.
+        position_bucket_size: number of relative-position buckets a side (Devlin-style DeBERTa log buckets).
+        hidden_dropout_prob: dropout of hidden states.
+        attention_probs_dropout_prob: dropout of attention probabilities.
+        layer_norm_eps: epsilon of every LayerNorm.
+        attention_kernel: `eager` (the plain form) or `sdpa` (torch's fused attention); the same numbers.
+        pad_token_id: id of [PAD].
+
+    Raises:
+        ValueError: for an unknown variant or kernel, or a width that the heads do not divide.
+    """
+
+    model_type = "elc"
+
+    def __init__(
+        self,
+        layer_mixing: str = "base",
+        vocab_size: int = 16384,
+        hidden_size: int = 768,
+        intermediate_size: int = 2048,
+        num_hidden_layers: int = 12,
+        num_attention_heads: int = 12,
+        max_position_embeddings: int = 512,
+        position_bucket_size: int = 32,
+        hidden_dropout_prob: float = 0.1,
+        attention_probs_dropout_prob: float = 0.1,
+        layer_norm_eps: float = 1e-7,
+        attention_kernel: str = "sdpa",
+        pad_token_id: int = 3,
+        cls_token_id: int = 1,
+        sep_token_id: int = 2,
+        mask_token_id: int = 4,
+        **kwargs: Any,
+    ) -> None:
+        if layer_mixing not in MIXING_RULES:
+            raise ValueError(f"layer_mixing '{layer_mixing}' is none of {', '.join(MIXING_RULES)}")
+        if attention_kernel not in ("eager", "sdpa"):
+            raise ValueError(f"attention_kernel '{attention_kernel}' is neither eager nor sdpa")
+        if hidden_size % num_attention_heads:
+            raise ValueError(
+                f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
+            )
+        self.layer_mixing = layer_mixing
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.max_position_embeddings = max_position_embeddings
+        self.position_bucket_size = position_bucket_size
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.attention_probs_dropout_prob = attention_probs_dropout_prob
+        self.layer_norm_eps = layer_norm_eps
+        self.attention_kernel = attention_kernel
+        self.cls_token_id = cls_token_id
+        self.mask_token_id = mask_token_id
+        kwargs.setdefault("tie_word_embeddings", True)
+        super().__init__(pad_token_id=pad_token_id, sep_token_id=sep_token_id, **kwargs)
+
+    @property
+    def mixing_rule(self) -> MixingRule:
+        """The equations of this variant."""
+        return MIXING_RULES[self.layer_mixing]

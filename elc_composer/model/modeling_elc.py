@@ -1,0 +1,274 @@
+"""ELC-BERT: embedding, encoder whose layers read mixes of all earlier outputs, masked-language-model head."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
+
+from .attention import Attention, RelativePositions
+from .configuration_elc import ElcConfig
+from .layer_mixing import mix
+
+
+class Embedding(nn.Module):
+    """Token embeddings, normalized, and the relative-position embeddings that all layers share."""
+
+    def __init__(self, config: ElcConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.word_embedding = nn.Embedding(config.vocab_size, size)
+        self.word_layer_norm = nn.LayerNorm(size, config.layer_norm_eps, elementwise_affine=False)
+        self.relative_embedding = nn.Parameter(torch.empty(2 * config.position_bucket_size - 1, size))
+        self.relative_layer_norm = nn.LayerNorm(size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """`[B, T]` ids -> `[B, T, D]` embeddings and `[2 * bucket_size - 1, D]` relative embeddings."""
+        words = self.dropout(self.word_layer_norm(self.word_embedding(input_ids)))
+        return words, self.relative_layer_norm(self.relative_embedding)
+
+
+class GatedGelu(nn.Module):
+    """First half times tanh-approximated GELU of the second (Shazeer 2020)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., 2 F]` -> `[..., F]`."""
+        value, gate = x.chunk(2, dim=-1)
+        return value * F.gelu(gate, approximate="tanh")
+
+
+class ScaledInitLinear(nn.Linear):
+    """A matrix without bias that starts smaller the deeper its layer: times sqrt(1 / (2 (1 + layer)))."""
+
+    def __init__(self, inputs: int, outputs: int, layer: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+        self.init_scale = math.sqrt(1.0 / (2.0 * (1.0 + layer)))
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward between two LayerNorms without parameters."""
+
+    def __init__(self, config: ElcConfig, layer: int) -> None:
+        super().__init__()
+        hidden, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(hidden, eps, elementwise_affine=False),
+            ScaledInitLinear(hidden, 2 * inner, layer),
+            GatedGelu(),
+            nn.LayerNorm(inner, eps, elementwise_affine=False),
+            ScaledInitLinear(inner, hidden, layer),
+            nn.Dropout(config.hidden_dropout_prob),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, T, D]` -> `[B, T, D]`."""
+        return self.mlp(x)
+
+
+class ElcLayer(nn.Module):
+    """One layer: reads the list of all earlier outputs, returns its own."""
+
+    def __init__(self, config: ElcConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.rule = config.mixing_rule
+        self.layer_norm_eps = config.layer_norm_eps
+        self.attention = Attention(config)
+        self.mlp = FeedForward(config, layer)
+        if self.rule.learned:
+            self.prev_layer_weights = nn.Parameter(torch.empty(layer + 1))
+
+    def read(self, states: tuple[Tensor, ...]) -> Tensor:
+        """What the layer reads of the embedding output and the earlier layers' outputs, each `[B, T, D]`."""
+        return mix(states, self.prev_layer_weights) if self.rule.learned else states[-1]
+
+    def forward(self, states: tuple[Tensor, ...], padding: Tensor | None, relative: Tensor, buckets: Tensor) -> Tensor:
+        """`layer + 1` tensors `[B, T, D]` -> `[B, T, D]`; the other arguments as in `Attention.forward`."""
+        x = self.read(states)
+        attended = self.attention(x, padding, relative, buckets)
+        summed = x + attended if self.rule.mlp_reads_input else attended
+        output = (summed if self.rule.residual else attended) + self.mlp(summed)
+        return F.layer_norm(output, output.shape[-1:], eps=self.layer_norm_eps) if self.rule.normalized else output
+
+
+class Encoder(nn.Module):
+    """The layers, and the head's own mix where the variant has one."""
+
+    def __init__(self, config: ElcConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(ElcLayer(config, layer) for layer in range(config.num_hidden_layers))
+        self.relative_positions = RelativePositions(config)
+        if config.mixing_rule.mixed_output:
+            self.prev_layer_weights = nn.Parameter(torch.empty(config.num_hidden_layers + 1))
+
+    def forward(self, embedded: Tensor, padding: Tensor | None, relative: Tensor) -> tuple[Tensor, ...]:
+        """`[B, T, D]` -> L+1 states `[B, T, D]`, and the final mix as one more where the variant has it."""
+        buckets = self.relative_positions(embedded.shape[1])
+        states = (embedded,)
+        for layer in self.layers:
+            states = (*states, layer(states, padding, relative, buckets))
+        if hasattr(self, "prev_layer_weights"):
+            states = (*states, mix(states, self.prev_layer_weights))
+        return states
+
+
+class MaskedLMHead(nn.Module):
+    """Projects hidden states to logits; the last matrix is the word embedding's own."""
+
+    def __init__(self, config: ElcConfig) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.layer_norm_eps
+        self.nonlinearity = nn.Sequential(
+            nn.LayerNorm(size, eps, elementwise_affine=False),
+            nn.Linear(size, size),
+            nn.GELU(),
+            nn.LayerNorm(size, eps, elementwise_affine=False),
+            nn.Dropout(config.hidden_dropout_prob),
+            nn.Linear(size, config.vocab_size),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., D]` -> `[..., V]`."""
+        return self.nonlinearity(x)
+
+
+class ElcModel(PreTrainedModel):
+    """ELC-BERT without a head."""
+
+    config_class = ElcConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    _no_split_modules = ["ElcLayer"]  # noqa: RUF012 (transformers declares it without an annotation)
+    supports_gradient_checkpointing = False
+
+    def __init__(self, config: ElcConfig, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.embedding = Embedding(config)
+        self.transformer = Encoder(config)
+        if type(self) is ElcModel:
+            self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The word embedding."""
+        return self.embedding.word_embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embedding."""
+        self.embedding.word_embedding = value
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """All states `[B, T, D]`: embedding output, each layer's output, and the head's mix where the variant has one.
+
+        Args:
+            input_ids: `[B, T]` int64.
+            attention_mask: `[B, T]`, nonzero at real tokens; None means that all are.
+
+        Raises:
+            ValueError: if T exceeds `max_position_embeddings`.
+        """
+        if input_ids.shape[1] > self.config.max_position_embeddings:
+            raise ValueError(
+                f"sequences of {input_ids.shape[1]} tokens exceed max_position_embeddings {self.config.max_position_embeddings}"
+            )
+        padding = None if attention_mask is None else ~attention_mask.bool()[:, None, None, :]
+        embedded, relative = self.embedding(input_ids)
+        return self.transformer(embedded, padding, relative)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """Last hidden state `[B, T, D]`, and all of them if asked for; arguments as in `encode`."""
+        states = self.encode(input_ids, attention_mask)
+        return BaseModelOutput(last_hidden_state=states[-1], hidden_states=states if output_hidden_states else None)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialize one module's own parameters; called for every module, also after creation on the meta device.
+
+        Matrices: normal with std sqrt(2 / (5 D)), truncated at two standard deviations; layer i's feed-forward times
+        sqrt(1 / (2 (1 + i))); biases 0; layer weights as `ElcConfig.layer_mixing` says.
+        """
+        std = math.sqrt(2.0 / (5.0 * self.config.hidden_size)) * getattr(module, "init_scale", 1.0)
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+            if getattr(module, "bias", None) is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, Embedding):
+            nn.init.trunc_normal_(module.relative_embedding, std=std, a=-2 * std, b=2 * std)
+        elif isinstance(module, RelativePositions):
+            module.reset_parameters()
+        elif isinstance(module, (ElcLayer, Encoder)) and hasattr(module, "prev_layer_weights"):
+            values = torch.zeros(len(module.prev_layer_weights))
+            values[-1] = self.config.mixing_rule.previous_layer_init
+            module.prev_layer_weights.copy_(values)
+
+
+class ElcForMaskedLM(ElcModel):
+    """ELC-BERT with its masked-language-model head; parameters are named as in the published checkpoints."""
+
+    _tied_weights_keys = {  # noqa: RUF012 (transformers 4 reads the keys, 5 the whole)
+        "classifier.nonlinearity.5.weight": "embedding.word_embedding.weight"
+    }
+
+    def __init__(self, config: ElcConfig, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.classifier = MaskedLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The projection to the vocabulary."""
+        return self.classifier.nonlinearity[-1]
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Replace the projection to the vocabulary."""
+        self.classifier.nonlinearity[-1] = value
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        masked_positions: Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> MaskedLMOutput:
+        """Predict tokens.
+
+        Args:
+            input_ids: `[B, T]` int64.
+            attention_mask: `[B, T]`, nonzero at real tokens; None means that all are.
+            labels: `[B, T]` int64, -100 where nothing is predicted.
+            output_hidden_states: return all states, too.
+            masked_positions: `[M]` int64, positions in the flattened `[B * T]` at which alone the head runs.
+            return_dict: taken for transformers' sake; the result is always a MaskedLMOutput.
+            **kwargs: further inputs of tokenizers (such as `token_type_ids`), which the model has no use for.
+
+        Returns:
+            `logits` `[B, T, V]`, or `[M, V]` with `masked_positions`; `loss`, the mean cross-entropy in nats over labelled
+            positions, if labels were given; `hidden_states`, L+1 tensors `[B, T, D]` (one more where the head has a mix).
+        """
+        states = self.encode(input_ids, attention_mask)
+        x = states[-1]
+        if masked_positions is not None:
+            x = x.flatten(0, 1).index_select(0, masked_positions)
+            labels = None if labels is None else labels.flatten().index_select(0, masked_positions)
+        logits = self.classifier(x)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.flatten(0, -2), labels.flatten())
+        return MaskedLMOutput(loss=loss, logits=logits, hidden_states=states if output_hidden_states else None)
