@@ -1,0 +1,1 @@
+"""Minimal pairs and pseudo-log-likelihoods, for any masked language model."""

@@ -1,0 +1,138 @@
+"""Sentences to token ids: special tokens added once, the same way for every tokenizer, with what a scorer must know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elc_composer.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class EncodedSentences:
+    """N sentences as token ids."""
+
+    tokens: list[NDArray[np.int32]]
+    """One `[n]` array a sentence, special tokens at both ends included."""
+    prefix: int
+    """Special tokens before each sentence."""
+    suffix: int
+    """Special tokens after each sentence."""
+    mask_token_id: int
+    """The token that hides another one; -1 for causal models, which have none."""
+    pad_token_id: int
+    words: list[NDArray[np.int32]] | None = None
+    """If asked for: one `[n - prefix - suffix]` array a sentence, each inner token's word (a pre-token)."""
+    unknown: NDArray[np.int64] | None = None
+    """`[N]` number of [UNK] in each sentence."""
+
+    @property
+    def inner_lengths(self) -> NDArray[np.int64]:
+        """`[N]` tokens of each sentence without special tokens."""
+        lengths = np.fromiter((len(ids) for ids in self.tokens), np.int64, len(self.tokens))
+        return lengths - self.prefix - self.suffix
+
+    def select(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> EncodedSentences:
+        """The same with only the sentences at these indices, in this order."""
+        return EncodedSentences(
+            [self.tokens[i] for i in indices],
+            self.prefix,
+            self.suffix,
+            self.mask_token_id,
+            self.pad_token_id,
+            None if self.words is None else [self.words[i] for i in indices],
+            None if self.unknown is None else self.unknown[np.asarray(indices)],
+        )
+
+
+def encode_sentences(
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    causal: bool = False,
+    words: bool = False,
+    max_length: int | None = None,
+    sources: Sequence[str] | None = None,
+) -> EncodedSentences:
+    """Tokenize with a transformers tokenizer.
+
+    The tokenizer's own post-processing is left aside, since the published ELC-BERT tokenizers add no special tokens:
+    each sentence becomes [CLS] tokens [SEP] (for causal models: the beginning-of-text token, if any, and tokens).
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        texts: N sentences.
+        causal: prepare for a causal model.
+        words: note each token's word; needs a fast tokenizer.
+        max_length: most tokens that the model takes, special tokens included.
+        sources: N places (`file:line`), named in errors.
+
+    Raises:
+        ConfigError: the tokenizer lacks a token that scoring needs.
+        DataError: a sentence without tokens, or one beyond `max_length`; the first such is named.
+    """
+    if words and not getattr(tokenizer, "is_fast", False):
+        raise ConfigError("within_word_l2r needs a fast tokenizer, since only those tell which tokens form a word")
+    prefix, suffix = _special_tokens(tokenizer, causal)
+    pad = tokenizer.pad_token_id
+    mask = -1 if causal else tokenizer.mask_token_id
+    batch = tokenizer(
+        list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+    )
+    inner = [np.array(ids, np.int32) for ids in batch["input_ids"]]
+    _check_lengths(inner, texts, len(prefix) + len(suffix), max_length, sources)
+    unknown_id = -1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+    return EncodedSentences(
+        tokens=[np.concatenate([prefix, ids, suffix]).astype(np.int32) for ids in inner],
+        prefix=len(prefix),
+        suffix=len(suffix),
+        mask_token_id=mask,
+        pad_token_id=0 if pad is None else pad,
+        words=[_word_numbers(batch.word_ids(i)) for i in range(len(inner))] if words else None,
+        unknown=np.array([np.count_nonzero(ids == unknown_id) for ids in inner], np.int64),
+    )
+
+
+def max_sentence_length(model: Any, tokenizer: Any) -> int | None:
+    """Most tokens a sentence may have, special ones included: the smaller of the model's and the tokenizer's limit."""
+    config = getattr(model, "config", None)
+    limits = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)]
+    known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 10**9]
+    return min(known) if known else None
+
+
+def _special_tokens(tokenizer: Any, causal: bool) -> tuple[list[int], list[int]]:
+    first = tokenizer.bos_token_id if causal or tokenizer.cls_token_id is None else tokenizer.cls_token_id
+    if causal:
+        return ([] if first is None else [first]), []
+    last = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    if tokenizer.mask_token_id is None:
+        raise ConfigError(
+            "the tokenizer has no mask token: name it in special_tokens_map.json, or score with method causal"
+        )
+    return ([] if first is None else [first]), ([] if last is None else [last])
+
+
+def _word_numbers(word_ids: list[int | None]) -> NDArray[np.int32]:
+    # Special tokens in the text have no word: each stands alone.
+    return np.array([-1 - i if word is None else word for i, word in enumerate(word_ids)], np.int32)
+
+
+def _check_lengths(
+    inner: list[NDArray[np.int32]],
+    texts: Sequence[str],
+    special: int,
+    max_length: int | None,
+    sources: Sequence[str] | None,
+) -> None:
+    for i, ids in enumerate(inner):
+        where = f"{sources[i]}: " if sources is not None else ""
+        if len(ids) == 0:
+            raise DataError(f"{where}the sentence {texts[i]!r} has no tokens, so it has no score")
+        if max_length is not None and len(ids) + special > max_length:
+            tokens = len(ids) + special
+            raise DataError(f"{where}the sentence {texts[i][:60]!r} has {tokens} tokens, the model takes {max_length}")

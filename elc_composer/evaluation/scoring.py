@@ -1,0 +1,144 @@
+"""Pseudo-log-likelihood of sentences under a masked language model (Salazar et al. 2020), and its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from elc_composer.errors import ConfigError
+from elc_composer.evaluation.encoding import EncodedSentences, encode_sentences, max_sentence_length
+from elc_composer.evaluation.position_logits import PositionLogits
+from elc_composer.evaluation.rows import Method, RowPlan, plan_rows
+
+Floats = NDArray[np.float64]
+
+
+class Reduction(str, Enum):
+    """How token log-probabilities become a sentence's score."""
+
+    sum = "sum"
+    mean = "mean"
+
+
+@dataclass
+class ScoringConfig:
+    """What a sentence's score is, and how many tokens go through the model at once."""
+
+    method: Method = Method.original
+    reduction: Reduction = Reduction.sum
+    temperature: float = 1.0
+    """Logits are divided by it before the softmax."""
+    tokens_per_batch: int = 8192
+    """Most tokens (rows times their length) of a forward pass; a row longer than this goes alone."""
+
+    def __post_init__(self) -> None:
+        self.method, self.reduction = Method(self.method), Reduction(self.reduction)
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature is {self.temperature}, it must be above 0")
+        if self.tokens_per_batch < 1:
+            raise ConfigError(f"tokens_per_batch is {self.tokens_per_batch}, it must be at least 1")
+
+
+def target_log_probs(logits: Tensor, slot: Tensor, token: Tensor, temperature: float = 1.0) -> Tensor:
+    """Natural-log probabilities of tokens.
+
+    Args:
+        logits: `[M, V]` of any float dtype.
+        slot: `[K]` row of `logits` for each target.
+        token: `[K]` the targets.
+        temperature: divides the logits.
+
+    Returns:
+        `[K]` in float32, or in float64 for float64 logits: the softmax is never taken in half precision.
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    if temperature != 1.0:
+        wide = wide / temperature
+    return wide[slot, token] - wide.logsumexp(dim=-1)[slot]
+
+
+def sentence_scores(token_log_probs: Floats, inner_lengths: NDArray[np.int64], reduction: Reduction) -> Floats:
+    """Log-probabilities of all inner tokens, one sentence after the other, to `[N]` scores in nats."""
+    starts = np.concatenate([[0], np.cumsum(inner_lengths)])[:-1]
+    sums = np.add.reduceat(token_log_probs, starts) if len(starts) else np.zeros(0)
+    return sums / inner_lengths if reduction is Reduction.mean else sums
+
+
+class RowScorer:
+    """Runs planned rows through a model."""
+
+    def __init__(self, model: nn.Module, config: ScoringConfig, device: torch.device | str | None = None) -> None:
+        self.logits_at = PositionLogits(model)
+        self.config = config
+        self.device = torch.device(device) if device is not None else next(model.parameters()).device
+
+    @torch.inference_mode()
+    def score(self, plan: RowPlan, span: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """A range of rows -> `target_index` `[K]` (CPU) and the targets' log-probabilities `[K]` (device)."""
+        batch = plan.batch(*span)
+        moved = {
+            name: batch[name].to(self.device, non_blocking=True)
+            for name in ("input_ids", "masked_positions", "target_slot", "target_token")
+        }
+        mask = None if bool(batch["attention_mask"].all()) else batch["attention_mask"].to(self.device)
+        logits = self.logits_at(moved["input_ids"], mask, moved["masked_positions"])
+        values = target_log_probs(logits, moved["target_slot"], moved["target_token"], self.config.temperature)
+        return batch["target_index"], values
+
+    def score_all(
+        self, plan: RowPlan, spans: Iterable[tuple[int, int]], out: Floats, done: Callable[[], None] = lambda: None
+    ) -> None:
+        """Score batches of rows and put each inner token's log-probability in its place of `out`."""
+        for span in spans:
+            index, values = self.score(plan, span)
+            out[index.numpy()] = values.double().cpu().numpy()
+            done()
+
+
+def score_encoded(
+    model: nn.Module,
+    sentences: EncodedSentences,
+    config: ScoringConfig | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[Floats, list[Floats]]:
+    """Scores of encoded sentences, `[N]`, and each one's token log-probabilities; the model must be in eval mode."""
+    config = config or ScoringConfig()
+    plan = plan_rows(sentences, config.method)
+    # What no model predicts (a causal model's first token without a beginning-of-text token) counts as certain.
+    flat = np.zeros(int(sentences.inner_lengths.sum()))
+    RowScorer(model, config, device).score_all(plan, plan.spans(config.tokens_per_batch), flat)
+    tokens = np.split(flat, np.cumsum(sentences.inner_lengths)[:-1])
+    return sentence_scores(flat, sentences.inner_lengths, config.reduction), tokens
+
+
+def score_sentences(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: Sequence[str],
+    config: ScoringConfig | None = None,
+    device: torch.device | str | None = None,
+) -> Floats:
+    """`[N]` scores in nats of N sentences; equal sentences are scored once. The model is put in eval mode meanwhile."""
+    config = config or ScoringConfig()
+    distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    encoded = encode_sentences(
+        tokenizer,
+        list(distinct),
+        causal=config.method is Method.causal,
+        words=config.method is Method.within_word_l2r,
+        max_length=max_sentence_length(model, tokenizer),
+    )
+    training = model.training
+    model.eval()
+    try:
+        scores, _ = score_encoded(model, encoded, config, device)
+    finally:
+        model.train(training)
+    return scores[[distinct[text] for text in texts]]
