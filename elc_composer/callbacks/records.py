@@ -1,0 +1,75 @@
+"""What monitors leave in the run folder: one JSON object a line, cut back when a run resumes from an earlier step."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from composer.core import State
+from composer.utils import dist, format_name_with_dist
+
+
+def run_folder(folder: str | None, state: State) -> Path | None:
+    """`folder` with Composer's placeholders (`{run_name}`, ...) filled in; None on ranks that write nothing."""
+    if folder is None or dist.get_global_rank() != 0:
+        return None
+    return Path(format_name_with_dist(folder, run_name=str(state.run_name)))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All whole records of a file; a last line torn by a crash is left out. Empty where there is no file."""
+    records = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return records
+
+
+class Records:
+    """Appends to `path` (None: writes nothing). A full or missing disk costs the records, not the run: one warning."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._warned = False
+
+    def cut(self, step: int) -> list[dict[str, Any]]:
+        """Drop what lies beyond `step` and return the rest; step 0 is a new run and starts an empty file."""
+        if self.path is None:
+            return []
+        kept = [record for record in read_records(self.path) if 0 < step >= record["step"]]
+        self.replace(kept)
+        return kept
+
+    def replace(self, records: list[dict[str, Any]]) -> None:
+        """Make these the file's records, at once or not at all."""
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.path.with_name(self.path.name + ".part")
+            partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+            os.replace(partial, self.path)
+        except OSError as error:
+            self._warn(error)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one record, which holds its `step`."""
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            warnings.warn(f"{self.path} cannot be written, the run goes on without it: {error}", stacklevel=3)
+        self._warned = True

@@ -1,0 +1,40 @@
+"""Figures without pyplot: made, written whole or not at all, or turned into pixels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK = "#1f2430"
+MUTED = "#6b7280"
+GRID = "#e5e7eb"
+SERIES = ("#2563a8", "#d1642b", "#3a8f5c", "#8c5aa8", "#b8932b", "#b0406a", "#3f8f9b", "#6b7280")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure of that many inches."""
+    figure = Figure(figsize=(width, height), dpi=120, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path | str) -> Path:
+    """Write a PNG; a reader sees the old picture or the new one, never half."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    figure.savefig(partial, format="png")
+    os.replace(partial, path)
+    return path
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """`[height, width, 3]` uint8."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
