@@ -1,0 +1,7 @@
+"""A small English-like language with its own grammar, for trying the whole pipeline without any download."""
+
+from __future__ import annotations
+
+from streaming_prep.toy.write import ToyLanguage, write_toy_language
+
+__all__ = ["ToyLanguage", "write_toy_language"]
