@@ -1,0 +1,18 @@
+"""LAMB, learning-rate schedule, parameter groups."""
+
+from __future__ import annotations
+
+from elc_composer.optim.build import OptimizerConfig, build_optimizer
+from elc_composer.optim.lamb import Lamb
+from elc_composer.optim.parameter_groups import no_decay_names, parameter_groups
+from elc_composer.optim.schedule import ScheduleConfig, build_scheduler
+
+__all__ = [
+    "Lamb",
+    "OptimizerConfig",
+    "ScheduleConfig",
+    "build_optimizer",
+    "build_scheduler",
+    "no_decay_names",
+    "parameter_groups",
+]

@@ -1,0 +1,52 @@
+"""The optimizer that a run config names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from elc_composer.errors import ConfigError
+from elc_composer.optim.lamb import Lamb
+from elc_composer.optim.parameter_groups import parameter_groups
+
+OPTIMIZERS = ("lamb", "adamw")
+
+
+@dataclass
+class OptimizerConfig:
+    """Optimizer and its numbers; the defaults are the published LAMB recipe.
+
+    `name`: "lamb" or "adamw" (torch's own; `lr` 1e-2 is far too large for it). Weight decay applies to the parameters
+    that `parameter_groups` says. `implementation`: how LAMB is computed, see `Lamb`; AdamW's is torch's choice.
+    """
+
+    name: str = "lamb"
+    lr: float = 1e-2
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    eps: float = 1e-6
+    weight_decay: float = 0.1
+    implementation: str = "auto"
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """An optimizer over the model's trained parameters in two groups, with weight decay and without.
+
+    Raises:
+        ConfigError: an unknown optimizer, numbers out of range, or a model without trained parameters.
+    """
+    groups = parameter_groups(model, config.weight_decay)
+    if not groups:
+        raise ConfigError("no parameter of the model needs a gradient: there is nothing to optimize")
+    if config.name == "lamb":
+        return Lamb(groups, config.lr, config.betas, config.eps, config.weight_decay, config.implementation)
+    if config.name == "adamw":
+        if len(config.betas) != 2:
+            raise ConfigError(f"optimizer.betas are {config.betas}; they must be two numbers")
+        try:
+            betas = (config.betas[0], config.betas[1])
+            return torch.optim.AdamW(groups, config.lr, betas, config.eps, config.weight_decay)
+        except ValueError as error:
+            raise ConfigError(f"optimizer adamw: {error}") from error
+    raise ConfigError(f"optimizer.name is {config.name!r}; it must be one of {', '.join(OPTIMIZERS)}")
