@@ -1,0 +1,1 @@
+"""ELC-BERT for MosaicML Composer."""

@@ -1,4 +1,4 @@
-"""The two errors that a user of this project can cause; both carry one sentence that names the culprit and the way out."""
+"""The two errors that a user can cause; each carries one sentence that names the culprit and the way out."""
 
 from __future__ import annotations
 

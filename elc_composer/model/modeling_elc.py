@@ -270,5 +270,24 @@ class ElcForMaskedLM(ElcModel):
         logits = self.classifier(x)
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits.flatten(0, -2), labels.flatten())
+            # A sum over a count of at least one: a microbatch without labels has loss 0, not NaN.
+            total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum")
+            loss = total / (labels != -100).sum().clamp(min=1)
         return MaskedLMOutput(loss=loss, logits=logits, hidden_states=states if output_hidden_states else None)
+
+    def estimate_flops(self, batch_size: int, length: int, predicted: int | None = None) -> int:
+        """Floating-point operations of one training step: matrix products only, backward at twice the forward.
+
+        Args:
+            batch_size: sequences.
+            length: tokens of each, padding included.
+            predicted: positions at which the head runs; None means all.
+        """
+        config = self.config
+        size, inner, buckets = config.hidden_size, config.intermediate_size, 2 * config.position_bucket_size - 1
+        tokens = batch_size * length
+        projections = 2 * (4 * size * size + 3 * size * inner) * tokens
+        attention = (4 * length + 4 * buckets) * size * tokens
+        positions = 4 * size * size * buckets
+        head = 2 * size * (size + config.vocab_size) * (tokens if predicted is None else predicted)
+        return 3 * (config.num_hidden_layers * (projections + attention + positions) + head)

@@ -1,0 +1,74 @@
+"""The model as Composer's Trainer wants it: loss, metrics, FLOPs, and which modules are sharded or checkpointed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from composer import ComposerModel
+from composer.metrics import LanguageCrossEntropy, LanguagePerplexity, MaskedAccuracy
+from torch import Tensor, nn
+from torchmetrics import Metric
+from transformers.modeling_outputs import MaskedLMOutput
+
+from elc_composer.model import ElcForMaskedLM
+from elc_composer.model.modeling_elc import ElcLayer
+
+Batch = dict[str, Tensor]
+
+
+class ElcComposerModel(ComposerModel):
+    """Masked-language modelling with an `ElcForMaskedLM`.
+
+    A batch is a dict of `input_ids` `[B, T]` int64, `attention_mask` `[B, T]` bool and `labels` `[B, T]` int64, -100 where
+    nothing is predicted. The head runs at labelled positions only. The loss is the mean cross-entropy in nats over these;
+    with `Trainer(accumulate_train_batch_on_tokens=True)` it is the mean over the whole global batch, however that is cut.
+
+    Metrics of an evaluation: `LanguageCrossEntropy`, `LanguagePerplexity`, `MaskedAccuracy`, and those given as
+    `metrics`, which see every batch through `metric.update(batch, outputs)` where they say so (`takes_batch`).
+    """
+
+    def __init__(self, model: ElcForMaskedLM, metrics: dict[str, Metric] | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.eval_metrics: dict[str, Metric] = {
+            "LanguageCrossEntropy": LanguageCrossEntropy(),
+            "LanguagePerplexity": LanguagePerplexity(),
+            "MaskedAccuracy": MaskedAccuracy(),
+            **(metrics or {}),
+        }
+        # Composer looks these up on the wrapped model itself; setattr keeps them out of the exported model's code.
+        for hook in ("fsdp_wrap_fn", "activation_checkpointing_fn"):
+            setattr(self.model, hook, is_layer)
+        setattr(self.model, "param_init_fn", self.model._init_weights)  # noqa: B010
+
+    def forward(self, batch: Batch) -> MaskedLMOutput:
+        """Run the encoder on all positions and the head on labelled ones: `logits` `[M, V]`, `loss`."""
+        positions = (batch["labels"].flatten() != -100).nonzero().flatten()
+        return self.model(batch["input_ids"], batch["attention_mask"], batch["labels"], masked_positions=positions)
+
+    def loss(self, outputs: MaskedLMOutput, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
+        """Mean cross-entropy in nats over labelled positions; 0 where a microbatch has none."""
+        assert outputs.loss is not None
+        return outputs.loss
+
+    def get_metrics(self, is_train: bool = False) -> dict[str, Metric]:
+        """None in training (the loss is logged anyway, and metrics would synchronize each step)."""
+        return {} if is_train else self.eval_metrics
+
+    def update_metric(self, batch: Batch, outputs: MaskedLMOutput, metric: Metric) -> None:
+        """Add one batch to one metric."""
+        if getattr(metric, "takes_batch", False):
+            metric.update(batch, outputs)
+        else:
+            labels = batch["labels"].flatten()
+            metric.update(outputs.logits, labels[labels != -100])
+
+    def flops_per_batch(self, batch: Batch) -> int:
+        """Floating-point operations of one training step on this batch; see `ElcForMaskedLM.estimate_flops`."""
+        predicted = int((batch["labels"] != -100).sum())
+        return self.model.estimate_flops(*batch["input_ids"].shape, predicted)
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Layers are the units of sharding and of activation checkpointing; the tied embedding stays with the root."""
+    return isinstance(module, ElcLayer)

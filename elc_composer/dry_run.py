@@ -1,0 +1,40 @@
+"""What a run would be, in figures, without data or devices."""
+
+from __future__ import annotations
+
+import torch
+
+from elc_composer.build import build_elc_config
+from elc_composer.config import RunConfig
+from elc_composer.model import ElcForMaskedLM
+from elc_composer.optim.schedule import count_warmup_steps
+from elc_composer.stages import plan_stages
+from elc_composer.strict_yaml import to_yaml
+
+
+def describe_run(config: RunConfig) -> str:
+    """The resolved config, the model's size, and the steps, token slots and FLOPs of every stage.
+
+    FLOPs count matrix products of forward and backward, the head at the expected number of masked positions.
+
+    Raises:
+        ConfigError: for a model or stages that cannot be.
+    """
+    plan = plan_stages(config.stages, config.max_steps)
+    with torch.device("meta"):
+        model = ElcForMaskedLM(build_elc_config(config))
+    lines = [to_yaml(config), f"model: {model.num_parameters():,} parameters, {config.model.layer_mixing}"]
+    total_tokens, total_flops = 0, 0
+    for stage in plan:
+        slots = stage.global_train_batch_size * stage.seq_length
+        predicted = round(config.masking.probability * slots)
+        flops = stage.steps * model.estimate_flops(stage.global_train_batch_size, stage.seq_length, predicted)
+        total_tokens, total_flops = total_tokens + stage.tokens, total_flops + flops
+        lines.append(
+            f"stage {stage.index}: steps {stage.first_step:,} to {stage.last_step:,}, {stage.global_train_batch_size:,} "
+            f"sequences of {stage.seq_length} tokens, {stage.tokens:,} token slots, {flops:.3g} FLOPs"
+        )
+    warmup = count_warmup_steps(config.schedule, config.max_steps)
+    lines.append(f"schedule: {config.schedule.name}, {warmup:,} warm-up steps of {config.max_steps:,}")
+    lines.append(f"total: {total_tokens:,} token slots, {total_flops:.3g} FLOPs")
+    return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""Where a run's figures go: Composer's loggers by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
+
+from elc_composer.callbacks.metrics_file import MetricsFile
+from elc_composer.errors import ConfigError
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases; the key comes from the environment (`WANDB_API_KEY`), never from a config."""
+
+    project: str | None = None
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class MlflowConfig:
+    """MLflow; the server comes from `tracking_uri` or the environment (`MLFLOW_TRACKING_URI`)."""
+
+    experiment_name: str | None = None
+    tracking_uri: str | None = None
+
+
+@dataclass
+class LoggersConfig:
+    """Each logger that is switched on gets every metric."""
+
+    metrics_file: bool = True
+    """`metrics.jsonl` in the run folder, which pictures and reports are made from."""
+    progress_bar: bool = True
+    console_interval: str | None = None
+    """Print metrics at this Composer time string; null prints none."""
+    log_file: bool = False
+    """`log.txt` in the run folder."""
+    tensorboard: bool = False
+    """Event files in `<run_folder>/tensorboard`; needs the extra `tensorboard`."""
+    wandb: WandbConfig | None = None
+    """Needs the extra `wandb`."""
+    mlflow: MlflowConfig | None = None
+    """Needs the package mlflow."""
+
+
+def build_loggers(config: LoggersConfig, run_folder: Path, run_name: str) -> list[LoggerDestination]:
+    """The loggers that are switched on, besides Composer's own progress bar and console.
+
+    Raises:
+        ConfigError: naming the logger whose package is not installed.
+    """
+    loggers: list[LoggerDestination] = []
+    if config.metrics_file:
+        loggers.append(MetricsFile(str(run_folder / "metrics.jsonl")))
+    if config.log_file:
+        loggers.append(FileLogger(filename=str(run_folder / "log-rank{rank}.txt"), remote_file_name=None, overwrite=True))
+    try:
+        if config.tensorboard:
+            loggers.append(TensorboardLogger(log_dir=str(run_folder / "tensorboard")))
+        if config.wandb is not None:
+            loggers.append(
+                WandBLogger(
+                    project=config.wandb.project,
+                    entity=config.wandb.entity,
+                    group=config.wandb.group,
+                    tags=config.wandb.tags,
+                    name=run_name,
+                )
+            )
+        if config.mlflow is not None:
+            loggers.append(
+                MLFlowLogger(
+                    experiment_name=config.mlflow.experiment_name,
+                    run_name=run_name,
+                    tracking_uri=config.mlflow.tracking_uri,
+                )
+            )
+    except ImportError as error:
+        raise ConfigError(f"loggers: {' '.join(str(error).split())}") from error
+    return loggers

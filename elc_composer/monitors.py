@@ -1,0 +1,61 @@
+"""Which callbacks a run has: this project's monitors and Composer's own, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from composer import Callback
+from composer.callbacks import LRMonitor, MemoryMonitor, NaNMonitor, OptimizerMonitor, RuntimeEstimator, SpeedMonitor
+
+from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor, WeightDistributionMonitor
+
+
+@dataclass
+class SpeedMonitorConfig:
+    """Composer's SpeedMonitor: tokens, samples, FLOPs a second, and MFU on GPUs that it knows."""
+
+    window_size: int = 50
+    """Batches that a rate is taken over."""
+    gpu_flops_available: float | None = None
+    """Peak FLOPs a second of one GPU, for MFU; null looks it up."""
+
+
+@dataclass
+class OptimizerMonitorConfig:
+    """Composer's OptimizerMonitor: gradient norms of every parameter, under DDP only (its norms are local under FSDP)."""
+
+    batch_log_interval: int = 100
+
+
+@dataclass
+class CallbacksConfig:
+    """Each callback is on where its section is given; null or a missing section is off, except where a default says on."""
+
+    layer_weight_monitor: LayerWeightMonitor | None = field(default_factory=LayerWeightMonitor)
+    weight_distribution_monitor: WeightDistributionMonitor | None = None
+    mixed_input_monitor: MixedInputMonitor | None = None
+    speed_monitor: SpeedMonitorConfig | None = field(default_factory=SpeedMonitorConfig)
+    optimizer_monitor: OptimizerMonitorConfig | None = None
+    lr_monitor: bool = True
+    memory_monitor: bool = False
+    runtime_estimator: bool = False
+    nan_monitor: bool = True
+    """Stop when the loss is not a number."""
+
+
+def build_callbacks(config: CallbacksConfig) -> list[Callback]:
+    """The callbacks that are switched on."""
+    own = [config.layer_weight_monitor, config.weight_distribution_monitor, config.mixed_input_monitor]
+    callbacks: list[Callback] = [callback for callback in own if callback is not None]
+    if config.speed_monitor is not None:
+        speed = config.speed_monitor
+        callbacks.append(SpeedMonitor(window_size=speed.window_size, gpu_flops_available=speed.gpu_flops_available))
+    if config.optimizer_monitor is not None:
+        callbacks.append(OptimizerMonitor(batch_log_interval=config.optimizer_monitor.batch_log_interval))
+    switches: list[tuple[bool, type[Callback]]] = [
+        (config.lr_monitor, LRMonitor),
+        (config.memory_monitor, MemoryMonitor),
+        (config.runtime_estimator, RuntimeEstimator),
+        (config.nan_monitor, NaNMonitor),
+    ]
+    return callbacks + [callback() for on, callback in switches if on]

@@ -1,0 +1,80 @@
+"""The length curriculum: which sequence length and batch each optimizer step has, across resumptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from elc_composer.errors import ConfigError
+
+
+@dataclass
+class StageConfig:
+    """A part of the run with one sequence length and one batch size."""
+
+    seq_length: int = MISSING
+    """Tokens of a sequence, [CLS], [SEP] and padding included."""
+    fraction: float = MISSING
+    """Share of the run's optimizer steps; the stages' fractions sum to 1."""
+    global_train_batch_size: int = MISSING
+    """Sequences of one optimizer step, over all devices."""
+    device_train_microbatch_size: int | str | None = None
+    """Sequences that a device computes at once, gradients being accumulated; `auto` tries (GPU only), null takes all."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage with its place in the run: optimizer steps `first_step .. last_step - 1`."""
+
+    index: int
+    seq_length: int
+    global_train_batch_size: int
+    device_train_microbatch_size: int | str | None
+    first_step: int
+    last_step: int
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the stage."""
+        return self.last_step - self.first_step
+
+    @property
+    def tokens(self) -> int:
+        """Token slots of the stage, padding included."""
+        return self.steps * self.global_train_batch_size * self.seq_length
+
+
+def plan_stages(stages: Sequence[StageConfig], max_steps: int) -> list[Stage]:
+    """Give every stage its steps; borders are rounded to whole steps.
+
+    Raises:
+        ConfigError: for fractions that do not sum to 1, a batch or length below 1, or a stage left without a step.
+    """
+    total = sum(stage.fraction for stage in stages)
+    if not stages or abs(total - 1.0) > 1e-6:
+        raise ConfigError(f"stages: the fractions sum to {total:g}; let them sum to 1")
+    plan, reached, first = [], 0.0, 0
+    for index, stage in enumerate(stages):
+        if stage.seq_length < 3 or stage.global_train_batch_size < 1:
+            raise ConfigError(
+                f"stages[{index}]: seq_length {stage.seq_length} and global_train_batch_size "
+                f"{stage.global_train_batch_size} must be at least 3 and 1"
+            )
+        reached += stage.fraction
+        last = round(reached * max_steps)
+        if last <= first:
+            raise ConfigError(
+                f"stages[{index}]: a fraction of {stage.fraction:g} of {max_steps} steps leaves the stage without a step; "
+                "raise the fraction or max_steps, or drop the stage"
+            )
+        plan.append(Stage(
+            index, stage.seq_length, stage.global_train_batch_size, stage.device_train_microbatch_size, first, last))
+        first = last
+    return plan
+
+
+def stage_at(plan: Sequence[Stage], step: int) -> Stage:
+    """The stage that optimizer step `step` (from 0) belongs to; the last one for a run that is complete."""
+    return next((stage for stage in plan if step < stage.last_step), plan[-1])
