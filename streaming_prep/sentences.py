@@ -1,0 +1,40 @@
+"""Cleaned lines split into sentences by Punkt's English model (Kiss & Strunk 2006), which comes with a package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+import punkt
+
+PARAGRAPH = "[PAR]"
+"""Follows a paragraph's last sentence without a space."""
+TAB = "[TAB]"
+"""Begins an indented line, followed by a space; cleaners set it."""
+
+# Punkt weighs a split only after one of these marks, and draws closing marks onto the sentence before it.
+_MAY_SPLIT = re.compile(r"""[.?!](?![.?!"')\]}]*$)""")
+
+
+@lru_cache(maxsize=1)
+def _punkt() -> punkt.PunktSentenceTokenizer:
+    return punkt.PunktSentenceTokenizer(punkt.load_model("english"))
+
+
+def split_line(line: str) -> list[str]:
+    """The sentences of one line, without [PAR]; at least one for a line with text."""
+    if not _MAY_SPLIT.search(line):
+        return [line]
+    return _punkt().tokenize(line)
+
+
+def split_sentences(cleaned_lines: Iterable[str]) -> Iterator[str]:
+    """Sentences, one an item; [PAR] closes the last one of every line, "" stays "" (the end of a document)."""
+    for line in cleaned_lines:
+        if not line:
+            yield ""
+            continue
+        *inner, last = split_line(line)
+        yield from inner
+        yield last + PARAGRAPH
