@@ -1,7 +1,7 @@
 """Which checkpoint a run continues from: the newest whole one, chosen here rather than by Composer's autoresume.
 
-Composer's own autoresume trusts a `latest` link, caches remote files under a literal `./s3:` folder and cannot fall back from a
-truncated file; choosing by name and integrity, and handing the result over as `load_path`, avoids all three.
+Composer's own autoresume trusts a `latest` link, caches remote files under a literal `./s3:` folder and cannot fall back
+from a truncated file; choosing by name and integrity, and handing the result over as `load_path`, avoids all three.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def find_resume_point(config: CheckpointsConfig) -> ResumePoint | None:
         return None
     step = _step_of(config.load_path)
     if step is None:
-        raise ConfigError(f"checkpoints.load_path: {config.load_path} is not named like a checkpoint (ba<step>-rank0.pt)")
+        raise ConfigError(
+            f"checkpoints.load_path: {config.load_path} is not named like a checkpoint (ba<step>-rank0.pt)"
+        )
     if "://" not in config.load_path and not Path(config.load_path).exists():
         raise ConfigError(f"checkpoints.load_path: {config.load_path} does not exist")
     return ResumePoint(config.load_path, step)

@@ -57,7 +57,9 @@ class RunConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     gradient_clip_norm: float | None = 2.0
     """Largest global norm of a step's gradient; null clips nothing."""
-    stages: list[StageConfig] = field(default_factory=lambda: [StageConfig(128, 0.9, 32768), StageConfig(512, 0.1, 8192)])
+    stages: list[StageConfig] = field(
+        default_factory=lambda: [StageConfig(128, 0.9, 32768), StageConfig(512, 0.1, 8192)]
+    )
     precision: Precision = Precision.amp_bf16
     parallelism: ParallelismConfig = field(default_factory=ParallelismConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)

@@ -31,8 +31,9 @@ def describe_run(config: RunConfig) -> str:
         flops = stage.steps * model.estimate_flops(stage.global_train_batch_size, stage.seq_length, predicted)
         total_tokens, total_flops = total_tokens + stage.tokens, total_flops + flops
         lines.append(
-            f"stage {stage.index}: steps {stage.first_step:,} to {stage.last_step:,}, {stage.global_train_batch_size:,} "
-            f"sequences of {stage.seq_length} tokens, {stage.tokens:,} token slots, {flops:.3g} FLOPs"
+            f"stage {stage.index}: steps {stage.first_step:,} to {stage.last_step:,}, "
+            f"{stage.global_train_batch_size:,} sequences of {stage.seq_length} tokens, "
+            f"{stage.tokens:,} token slots, {flops:.3g} FLOPs"
         )
     warmup = count_warmup_steps(config.schedule, config.max_steps)
     lines.append(f"schedule: {config.schedule.name}, {warmup:,} warm-up steps of {config.max_steps:,}")

@@ -58,7 +58,9 @@ def build_loggers(config: LoggersConfig, run_folder: Path, run_name: str) -> lis
     if config.metrics_file:
         loggers.append(MetricsFile(str(run_folder / "metrics.jsonl")))
     if config.log_file:
-        loggers.append(FileLogger(filename=str(run_folder / "log-rank{rank}.txt"), remote_file_name=None, overwrite=True))
+        loggers.append(
+            FileLogger(filename=str(run_folder / "log-rank{rank}.txt"), remote_file_name=None, overwrite=True)
+        )
     try:
         if config.tensorboard:
             loggers.append(TensorboardLogger(log_dir=str(run_folder / "tensorboard")))

@@ -22,14 +22,14 @@ class SpeedMonitorConfig:
 
 @dataclass
 class OptimizerMonitorConfig:
-    """Composer's OptimizerMonitor: gradient norms of every parameter, under DDP only (its norms are local under FSDP)."""
+    """Composer's OptimizerMonitor: gradient norms of every parameter; for DDP only, being local under FSDP."""
 
     batch_log_interval: int = 100
 
 
 @dataclass
 class CallbacksConfig:
-    """Each callback is on where its section is given; null or a missing section is off, except where a default says on."""
+    """A callback is on where its section is given, and off where it is null; the defaults say which are on anyway."""
 
     layer_weight_monitor: LayerWeightMonitor | None = field(default_factory=LayerWeightMonitor)
     weight_distribution_monitor: WeightDistributionMonitor | None = None

@@ -57,7 +57,9 @@ def check_parallelism(config: ParallelismConfig, precision: Precision, device: s
     if config.strategy is Strategy.ddp and config.sharded_checkpoints:
         raise ConfigError("parallelism.sharded_checkpoints needs strategy fsdp1 or fsdp2; set it to false for ddp")
     if config.strategy is Strategy.fsdp2 and precision is Precision.amp_fp16:
-        raise ConfigError("precision: amp_fp16's gradient scaler does not know fsdp2; set precision=amp_bf16 or strategy=fsdp1")
+        raise ConfigError(
+            "precision: amp_fp16's gradient scaler does not know fsdp2; set precision=amp_bf16 or strategy=fsdp1"
+        )
 
 
 def composer_parallelism(config: ParallelismConfig) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ class StageConfig:
     global_train_batch_size: int = MISSING
     """Sequences of one optimizer step, over all devices."""
     device_train_microbatch_size: int | str | None = None
-    """Sequences that a device computes at once, gradients being accumulated; `auto` tries (GPU only), null takes all."""
+    """Sequences that a device computes at once, gradients being accumulated; `auto` tries (GPU only); null: all."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,14 @@ def plan_stages(stages: Sequence[StageConfig], max_steps: int) -> list[Stage]:
         last = round(reached * max_steps)
         if last <= first:
             raise ConfigError(
-                f"stages[{index}]: a fraction of {stage.fraction:g} of {max_steps} steps leaves the stage without a step; "
-                "raise the fraction or max_steps, or drop the stage"
+                f"stages[{index}]: a fraction of {stage.fraction:g} of {max_steps} steps leaves the stage without "
+                "a step; raise the fraction or max_steps, or drop the stage"
             )
-        plan.append(Stage(
-            index, stage.seq_length, stage.global_train_batch_size, stage.device_train_microbatch_size, first, last))
+        plan.append(
+            Stage(
+                index, stage.seq_length, stage.global_train_batch_size, stage.device_train_microbatch_size, first, last
+            )
+        )
         first = last
     return plan
 

@@ -1,17 +1,17 @@
-"""YAML and `key=value` overrides merged strictly into a typed dataclass: a wrong key or value stops with one sentence."""
+"""YAML and `key=value` overrides merged strictly into a typed dataclass; a mistake stops with one sentence."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf import ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from elc_composer.errors import ConfigError
 
@@ -36,22 +36,18 @@ def load_strict(schema: type[Schema], path: Path, overrides: Sequence[str] = ())
         raise ConfigError(f"{path}: there is no such config file{_nearest(path.name, _siblings(path))}")
     text = path.read_text()
     try:
-        loaded = OmegaConf.create(yaml.compose(text) and text)
+        loaded = OmegaConf.create(text) if yaml.compose(text) else OmegaConf.create({})
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    config = OmegaConf.structured(schema)
     if isinstance(loaded, ListConfig):
         raise ConfigError(f"{path}: a config is a mapping of keys, not a list")
-    try:
-        config = OmegaConf.merge(config, loaded)
-    except OmegaConfBaseException as error:
-        raise ConfigError(_explain(error, schema, lambda key: _line_of(text, path, key))) from error
+    config = _merge(schema, OmegaConf.to_container(loaded), lambda key: _line_of(text, path, key))
     for override in overrides:
         config = _override(config, override, schema)
     try:
         return OmegaConf.to_object(config)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise ConfigError(_explain(error, schema, lambda key: f"{path}: ")) from error
+        raise ConfigError(f"{path}: {_reason(error)}") from error
 
 
 def to_yaml(config: Any) -> str:
@@ -72,27 +68,58 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _override(config: Any, override: str, schema: type) -> DictConfig:
-    key, equals, _ = override.partition("=")
+def _merge(schema: type, tree: Any, place: Callable[[str], str]) -> Any:
+    _check_keys(tree, schema, "", place)
+    try:
+        return OmegaConf.merge(OmegaConf.structured(schema), tree)
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", None) or "")
+        raise ConfigError(f"{place(key)}{_reason(error)}") from error
+
+
+def _override(config: Any, override: str, schema: type) -> Any:
+    key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"override '{override}' is not of the form key=value")
+    # On the plain form, since a structured section that is null takes no keys.
+    tree = OmegaConf.to_container(config, enum_to_str=True)
     try:
-        value = OmegaConf.from_dotlist([f"value={override.partition('=')[2]}"]).value
-        OmegaConf.update(config, key, value, merge=True)
-    except (OmegaConfBaseException, yaml.YAMLError, TypeError, IndexError, AssertionError) as error:
-        raise ConfigError(_explain(error, schema, lambda _: f"override '{override}': ", key)) from error
-    return config
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index, call-overload]
+        *parents, last = key.split(".")
+        node: Any = tree
+        for parent in parents:
+            if isinstance(node, dict) and node.get(parent) is None:
+                node[parent] = {}
+            node = node[int(parent) if isinstance(node, list) else parent]
+        node[int(last) if isinstance(node, list) else last] = value
+    except (IndexError, TypeError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"override '{override}': there is no place for '{key}' in the config") from error
+    return _merge(schema, tree, lambda _: f"override '{override}': ")
 
 
-def _explain(error: Exception, schema: type, place: Any, key: str | None = None) -> str:
-    full_key = str(getattr(error, "full_key", None) or key or "")
-    reason = str(error).splitlines()[0].rstrip(".")
-    if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
-        name = full_key.rpartition(".")[2]
-        parent = getattr(error, "object_type", None)
-        known = [field.name for field in dataclasses.fields(parent)] if dataclasses.is_dataclass(parent) else []
-        return f"{place(full_key)}unknown key '{full_key}'{_nearest(name, known)}"
-    return f"{place(full_key)}'{full_key}': {reason}"
+def _check_keys(tree: Any, expected: Any, path: str, place: Callable[[str], str]) -> None:
+    """Walk a plain tree along the schema's types; OmegaConf's own error names neither list entries nor near keys."""
+    options = [option for option in get_args(expected) or (expected,) if option is not type(None)]
+    if isinstance(tree, dict):
+        schema = next((option for option in options if dataclasses.is_dataclass(option)), None)
+        if schema is None:
+            return
+        hints = get_type_hints(schema)
+        known = [field.name for field in dataclasses.fields(schema) if field.init]
+        for key, value in tree.items():
+            full_key = f"{path}.{key}" if path else str(key)
+            if key not in known:
+                raise ConfigError(f"{place(full_key)}unknown key '{full_key}'{_nearest(str(key), known)}")
+            _check_keys(value, hints[key], full_key, place)
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            _check_keys(value, options[0], f"{path}[{index}]", place)
+
+
+def _reason(error: Exception) -> str:
+    key = getattr(error, "full_key", None)
+    text = str(error).splitlines()[0].rstrip(".")
+    return f"'{key}': {text}" if key else text
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

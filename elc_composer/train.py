@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="composer train.py", description="Train an ELC-BERT.")
     parser.add_argument("config", help="YAML run config, for example yamls/elc_strict.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replace a value of the config")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be trained, check data and tokenizer, stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be trained, check data and tokenizer, stop"
+    )
     options = parser.parse_args(arguments)
     try:
         config = load_config(options.config, options.overrides)
@@ -48,10 +50,10 @@ def train(config: RunConfig) -> Trainer:
     dist.initialize_dist(get_device(None), config.parallelism.dist_timeout)
     run = prepare_run(config)
     # A checkpoint at a border holds the state of the stage that ended there, so that stage's loader takes it.
-    stage = stage_at(run.plan, max(run.first_step - 1, 0))
-    trainer = build_trainer(run, build_train_data(run, stage), stage)
-    fit_stage(trainer, stage)
-    for stage in run.plan[stage.index + 1 :]:
+    first = stage_at(run.plan, max(run.first_step - 1, 0))
+    trainer = build_trainer(run, build_train_data(run, first), first)
+    fit_stage(trainer, first)
+    for stage in run.plan[first.index + 1 :]:
         enter_stage(trainer)
         fit_stage(trainer, stage, build_train_data(run, stage))
     trainer.close()

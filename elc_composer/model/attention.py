@@ -14,15 +14,15 @@ from .configuration_elc import ElcConfig
 def relative_position_buckets(bucket_size: int, max_positions: int) -> Tensor:
     """Bucket of every distance between two positions.
 
-    Distances below half of `bucket_size` have a bucket each; beyond, buckets widen logarithmically up to `max_positions`.
+    Distances below half of `bucket_size` have a bucket each; beyond, buckets widen logarithmically to `max_positions`.
 
     Args:
         bucket_size: buckets a side, the diagonal included.
         max_positions: longest sequence, in tokens.
 
     Returns:
-        `[2 * max_positions - 1]` int64, values in `0 .. 2 * bucket_size - 2`; entry `max_positions - 1 + (q - k)` belongs to
-        a query at position q and a key at position k.
+        `[2 * max_positions - 1]` int64, values in `0 .. 2 * bucket_size - 2`; entry `max_positions - 1 + (q - k)`
+        belongs to a query at position q and a key at position k.
     """
     # The published table was computed in float32 on the CPU; borders between buckets depend on it.
     distance = torch.arange(1 - max_positions, max_positions, device="cpu")
@@ -58,7 +58,8 @@ class RelativePositions(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention whose scores add content-to-position and position-to-content terms.
 
-    The query and key projection is one matrix, all queries first, then all keys; it projects the relative embeddings too.
+    The query and key projection is one matrix, all queries first, then all keys; it projects the relative embeddings,
+    too.
     """
 
     def __init__(self, config: ElcConfig) -> None:

@@ -17,7 +17,7 @@ class MixingRule(NamedTuple):
     mlp_reads_input: bool
     """The feed-forward reads what the layer read plus the attention's output; otherwise the latter alone."""
     normalized: bool
-    """Each layer's output passes through a LayerNorm without parameters, so that every mix is one of normalized states."""
+    """Each layer's output passes through a LayerNorm without parameters; mixes are of normalized states."""
     mixed_output: bool
     """The head reads one more weighted sum, of the embedding and all layers."""
     previous_layer_init: float

@@ -174,7 +174,8 @@ class ElcModel(PreTrainedModel):
         """
         if input_ids.shape[1] > self.config.max_position_embeddings:
             raise ValueError(
-                f"sequences of {input_ids.shape[1]} tokens exceed max_position_embeddings {self.config.max_position_embeddings}"
+                f"sequences of {input_ids.shape[1]} tokens exceed max_position_embeddings "
+                f"{self.config.max_position_embeddings}"
             )
         padding = None if attention_mask is None else ~attention_mask.bool()[:, None, None, :]
         embedded, relative = self.embedding(input_ids)
@@ -259,8 +260,9 @@ class ElcForMaskedLM(ElcModel):
             **kwargs: further inputs of tokenizers (such as `token_type_ids`), which the model has no use for.
 
         Returns:
-            `logits` `[B, T, V]`, or `[M, V]` with `masked_positions`; `loss`, the mean cross-entropy in nats over labelled
-            positions, if labels were given; `hidden_states`, L+1 tensors `[B, T, D]` (one more where the head has a mix).
+            `logits` `[B, T, V]`, or `[M, V]` with `masked_positions`; `loss`, the mean cross-entropy in nats over
+            labelled positions, if labels were given; `hidden_states`, L+1 tensors `[B, T, D]` (one more where the head
+            has a mix).
         """
         states = self.encode(input_ids, attention_mask)
         x = states[-1]

@@ -25,11 +25,14 @@ def launch(
 
     With `check`, a failure raises an AssertionError that holds the end of both output streams.
     """
-    command = [sys.executable, "-m", "composer.cli.launcher", "-n", str(n), "--master_port", str(free_port()), str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **(env or {})}
+    launcher = [sys.executable, "-m", "composer.cli.launcher", "-n", str(n), "--master_port", str(free_port())]
+    command = [*launcher, str(script)]
+    alone = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **alone, **(env or {})}
     done = subprocess.run(
         [*command, *map(str, args)], capture_output=True, text=True, timeout=timeout, env=environment, check=False
     )
     if check and done.returncode != 0:
-        raise AssertionError(f"{script} on {n} ranks exited with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}")
+        output = f"{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+        raise AssertionError(f"{script} on {n} ranks exited with {done.returncode}\n{output}")
     return done
