@@ -1,0 +1,1 @@
+"""Prepared segments in, masked batches out: streaming, masking, the collator and the loaders."""
