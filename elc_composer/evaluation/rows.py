@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from elc_composer.evaluation.config import Method
 from elc_composer.evaluation.encoding import EncodedSentences
 
 Ints = NDArray[np.int64]
-
-
-class Method(str, Enum):
-    """How a sentence's tokens are hidden while each is predicted."""
-
-    original = "original"
-    """Only the predicted token is masked (Salazar et al. 2020)."""
-    within_word_l2r = "within_word_l2r"
-    """The later tokens of its word are masked as well (Kauf & Ivanova 2023)."""
-    causal = "causal"
-    """Nothing is masked: a causal model predicts each token from the earlier ones."""
 
 
 @dataclass(frozen=True)

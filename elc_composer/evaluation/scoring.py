@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -12,41 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from elc_composer.errors import ConfigError
+from elc_composer.evaluation.config import Method, Reduction, ScoringConfig
 from elc_composer.evaluation.encoding import EncodedSentences, encode_sentences, max_sentence_length
 from elc_composer.evaluation.position_logits import PositionLogits
-from elc_composer.evaluation.rows import Method, RowPlan, plan_rows
+from elc_composer.evaluation.rows import RowPlan, plan_rows
 
 Floats = NDArray[np.float64]
 
 
-class Reduction(str, Enum):
-    """How token log-probabilities become a sentence's score."""
-
-    sum = "sum"
-    mean = "mean"
-
-
-@dataclass
-class ScoringConfig:
-    """What a sentence's score is, and how many tokens go through the model at once."""
-
-    method: Method = Method.original
-    reduction: Reduction = Reduction.sum
-    temperature: float = 1.0
-    """Logits are divided by it before the softmax."""
-    tokens_per_batch: int = 8192
-    """Most tokens (rows times their length) of a forward pass; a row longer than this goes alone."""
-
-    def __post_init__(self) -> None:
-        self.method, self.reduction = Method(self.method), Reduction(self.reduction)
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature is {self.temperature}, it must be above 0")
-        if self.tokens_per_batch < 1:
-            raise ConfigError(f"tokens_per_batch is {self.tokens_per_batch}, it must be at least 1")
-
-
-def target_log_probs(logits: Tensor, slot: Tensor, token: Tensor, temperature: float = 1.0) -> Tensor:
+def target_log_probs(logits: Tensor, slot: Tensor, token: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """Natural-log probabilities of tokens.
 
     Args:
@@ -59,7 +31,7 @@ def target_log_probs(logits: Tensor, slot: Tensor, token: Tensor, temperature: f
         `[K]` in float32, or in float64 for float64 logits: the softmax is never taken in half precision.
     """
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    if temperature != 1.0:
+    if isinstance(temperature, Tensor) or temperature != 1.0:
         wide = wide / temperature
     return wide[slot, token] - wide.logsumexp(dim=-1)[slot]
 

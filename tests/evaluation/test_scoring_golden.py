@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from elc_composer.evaluation.config import ScoringConfig
 from elc_composer.evaluation.encoding import EncodedSentences
-from elc_composer.evaluation.scoring import ScoringConfig, score_encoded
+from elc_composer.evaluation.scoring import score_encoded
 from tests.conftest import require
 from tests.model.golden import load_golden_model
 
