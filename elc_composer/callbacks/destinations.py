@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from composer.loggers import Logger, TensorboardLogger, WandBLogger
 from composer.utils import dist
+from matplotlib.figure import Figure
+
+from ..figures.canvas import save
 
 
 def log_picture(logger: Logger, name: str, image: np.ndarray, step: int) -> None:
@@ -19,6 +23,15 @@ def log_picture(logger: Logger, name: str, image: np.ndarray, step: int) -> None
             destination.log_images(image, name, True, step, None, None, False)
         except Exception as error:  # a logger's picture must not end a run
             warnings.warn(f"{type(destination).__name__} did not take the picture {name}: {error}", stacklevel=2)
+
+
+def save_picture(figure: Figure, path: Path | None) -> None:
+    """Write a picture, unless `path` is None; a disk that is full or gone costs the picture and a warning."""
+    if path is not None:
+        try:
+            save(figure, path)
+        except OSError as error:
+            warnings.warn(f"{path} cannot be written, the run goes on without it: {error}", stacklevel=2)
 
 
 def log_histograms(logger: Logger, histograms: Mapping[str, tuple[np.ndarray, np.ndarray]], step: int) -> None:

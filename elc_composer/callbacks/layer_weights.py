@@ -14,9 +14,9 @@ from composer.loggers import Logger
 from composer.utils import dist
 
 from ..errors import ConfigError
-from ..figures.canvas import pixels, save
-from ..figures.heatmap import draw_small_multiples, heatmap
-from .destinations import log_picture
+from ..figures.canvas import pixels
+from ..figures.heatmap import heatmap, small_multiples
+from .destinations import log_picture, save_picture
 from .intervals import Interval
 from .names import clean_name, layer_labels
 from .records import Records, run_folder
@@ -34,10 +34,15 @@ def softmax(weights: list[float]) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
+def _numbers(layers: dict[str, list[float | None]]) -> dict[str, list[float]]:
+    """Shares as read from a file, where null stands for what is no number."""
+    return {label: [math.nan if share is None else share for share in shares] for label, shares in layers.items()}
+
+
 def describe(shares: list[float], before: list[float] | None) -> dict[str, float]:
     """Figures of one layer's shares; `before` are its shares at the last measurement."""
     figures = {f"from_{source}": share for source, share in enumerate(shares)}
-    figures["entropy"] = -sum(share * math.log(share) for share in shares if share > 0)
+    figures["entropy"] = sum(share * math.log(1 / share) for share in shares if share > 0)
     figures["expected_source"] = sum(source * share for source, share in enumerate(shares))
     figures["embedding_share"] = shares[0]
     figures["previous_share"] = shares[-1]
@@ -51,9 +56,9 @@ class LayerWeightMonitor(Callback):
     """Logs what every layer reads, draws it as a layer-by-source heatmap and keeps its history.
 
     Layers count from 1 and sources from 0, so that source 0 is the embedding, source i is layer i's output, and layer n
-    reads sources 0 to n-1: the parameter `layers.0.prev_layer_weights` is `layer_1`. A vector without a number in its name
-    (the mix that the head reads) is `head`. Works on one device, DDP, FSDP1 and FSDP2; a sharded vector is put together
-    from the ranks' slices, and nothing else is communicated.
+    reads sources 0 to n-1: the parameter `layers.0.prev_layer_weights` is `layer_1`. A vector without a number in its
+    name (the mix that the head reads) is `head`. Works on one device, DDP, FSDP1 and FSDP2; a sharded vector is put
+    together from the ranks' slices, and nothing else is communicated.
 
     +----------------------------------------------+----------------------------------------------------------+
     | Key                                          | Logged data                                              |
@@ -68,8 +73,8 @@ class LayerWeightMonitor(Callback):
     +----------------------------------------------+----------------------------------------------------------+
 
     In `folder`: `layer_weights.jsonl` (`{"step": ..., "layers": {"1": [...], ..., "head": [...]}}`, all measurements),
-    the newest picture `layer_weights.png`, and at the end `layer_weights_over_time.png`. Measured before the first step,
-    every `interval` and at the end. The history travels in checkpoints.
+    the newest picture `layer_weights.png`, and at the end `layer_weights_over_time.png`. Measured before the first
+    step, every `interval` and at the end. The history travels in checkpoints.
 
     Raises:
         ConfigError: an interval or pattern that cannot be read.
@@ -114,7 +119,7 @@ class LayerWeightMonitor(Callback):
         if len(on_disk) < len(self.history):
             self._records.replace(self.history)
         elif not self.history:
-            self.history = on_disk
+            self.history = [{**record, "layers": _numbers(record["layers"])} for record in on_disk]
         if not self.history or self.history[-1]["step"] < step:
             self._measure(state, logger)
 
@@ -189,19 +194,10 @@ class LayerWeightMonitor(Callback):
         step = self.history[-1]["step"]
         figure = heatmap(self.history[-1]["layers"], f"What each layer reads, step {step:,}")
         log_picture(logger, "layer_weights/heatmap", pixels(figure), step)
-        if self._folder is not None:
-            try:
-                save(figure, self._folder / "layer_weights.png")
-            except OSError as error:
-                warnings.warn(f"the layer-weight picture cannot be written: {error}", stacklevel=2)
+        save_picture(figure, self._folder and self._folder / "layer_weights.png")
 
     def _draw_history(self) -> None:
-        if self._folder is None or len(self.history) < 2:
-            return
-        moments = [(record["step"], record["layers"]) for record in self.history]
-        try:
-            draw_small_multiples(
-                moments, self._folder / "layer_weights_over_time.png", "What each layer reads, over training"
-            )
-        except OSError as error:
-            warnings.warn(f"the layer-weight picture cannot be written: {error}", stacklevel=2)
+        if self._folder is not None and len(self.history) > 1:
+            moments = [(record["step"], record["layers"]) for record in self.history]
+            figure = small_multiples(moments, "What each layer reads, over training")
+            save_picture(figure, self._folder / "layer_weights_over_time.png")

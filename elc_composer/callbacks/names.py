@@ -24,7 +24,7 @@ def layer_labels(names: Iterable[str]) -> dict[str, str]:
     """A label for each parameter that holds mixing weights.
 
     The last number in the name, counted from 1, so that layer n reads sources 0 (the embedding) to n-1; `head` for a
-    name without a number. Where two names would share a label, both keep their name. Layers come in order, then the rest.
+    name without a number. Where two names would share a label, both keep their name. Layers come in order, then others.
     """
     numbers = {name: re.findall(r"(?<![^.])\d+(?![^.])", name) for name in names}
     labels = {name: str(int(found[-1]) + 1) if found else "head" for name, found in numbers.items()}

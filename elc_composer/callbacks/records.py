@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from pathlib import Path
@@ -17,6 +18,15 @@ def run_folder(folder: str | None, state: State) -> Path | None:
     if folder is None or dist.get_global_rank() != 0:
         return None
     return Path(format_name_with_dist(folder, run_name=str(state.run_name)))
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: what is not a finite number becomes null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -53,7 +63,7 @@ class Records:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial = self.path.with_name(self.path.name + ".part")
-            partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+            partial.write_text("".join(json.dumps(plain(record)) + "\n" for record in records), encoding="utf-8")
             os.replace(partial, self.path)
         except OSError as error:
             self._warn(error)
@@ -65,7 +75,7 @@ class Records:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json.dumps(plain(record)) + "\n")
         except OSError as error:
             self._warn(error)
 

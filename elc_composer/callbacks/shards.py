@@ -1,7 +1,8 @@
 """The part of each parameter that this rank holds, and where it lies in the whole.
 
-Under FSDP1 (`use_orig_params`) a parameter is a 1-D slice, often empty; under FSDP2 a DTensor; elsewhere it is whole and
-the same on every rank. Statistics add up what the ranks hold, counting every element once, and never assemble a layer.
+Under FSDP1 (`use_orig_params`) a parameter is a 1-D slice, often empty; under FSDP2 a DTensor; elsewhere it is whole
+and the same on every rank. Statistics add up what the ranks hold, counting every element once, and never assemble a
+layer.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ Rows = Mapping[str, Sequence[float]]
 def _matrix(rows: Rows) -> np.ndarray:
     matrix = np.full((len(rows), max(map(len, rows.values()))), np.nan)
     for row, values in zip(matrix, rows.values()):
-        row[: len(values)] = values
+        row[: len(values)] = [np.nan if value is None else value for value in values]
     return matrix
 
 

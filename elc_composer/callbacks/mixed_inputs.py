@@ -1,0 +1,197 @@
+"""What layers truly use: the norms of their mixed inputs and of each source's contribution to them."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from composer.core import Callback, State
+from composer.loggers import Logger
+from composer.utils import dist
+from torch.nn import Module
+
+from ..errors import ConfigError
+from ..figures.canvas import pixels
+from ..figures.heatmap import heatmap
+from .destinations import log_picture, save_picture
+from .intervals import Interval
+from .names import clean_name, layer_labels
+from .probes import Probe
+from .records import Records, run_folder
+
+
+@dataclass(eq=False)
+class MixedInputMonitor(Callback):
+    """Logs how large what each layer reads is, and how much of it each source brings.
+
+    A source with a small weight but large outputs may count for more than one with a large weight. Norms are L2 norms
+    of one token's vector, averaged over the real tokens of a whole batch (all microbatches, all ranks); all positions
+    count where the batch has no mask of the states' shape. Labels are those of `LayerWeightMonitor`.
+
+    +-------------------------------------------+-------------------------------------------------------------------+
+    | Key                                       | Logged data                                                       |
+    +===========================================+===================================================================+
+    | ``mixed_input/layer_{n}/norm``            | Mean norm of layer n's input, the weighted sum of its sources     |
+    | ``mixed_input/layer_{n}/from_{i}``        | Mean norm of source i's contribution, softmax weight times norm   |
+    | ``mixed_input/layer_{n}/share_{i}``       | The same as a share of all sources' contributions                 |
+    | ``mixed_input/heatmap``                   | Picture of the shares, in loggers that show images                |
+    +-------------------------------------------+-------------------------------------------------------------------+
+
+    In `folder`: `mixed_inputs.jsonl` (`{"step": ..., "layers": {"1": {"norm": ..., "contributions": [...]}}}`) and
+    the newest picture `mixed_inputs.png`. The first batch is measured, then one every `interval`; between
+    measurements nothing is hooked. A module qualifies that has a parameter of the pattern and is called with a list
+    or tuple of the states that it mixes, or returns one. A compiled model runs uncompiled for the batches that are
+    measured.
+
+    Raises:
+        ConfigError: an interval or pattern that cannot be read.
+    """
+
+    pattern: str = r"(^|\.)prev_layer_weights$"
+    """Regular expression, searched in the parameters' names (without the prefixes of DDP, FSDP and other wrappers)."""
+    interval: str = "250ba"
+    """How often to measure: a Composer time string."""
+    picture_interval: str = "1000ba"
+    """How often to draw the newest measurement; also drawn at the end."""
+    folder: str | None = "runs/{run_name}"
+    """Where measurements and the picture go, with Composer's placeholders; null: only metrics."""
+    mask_key: str = "attention_mask"
+    """The batch's entry `[B, T]` that is nonzero at real tokens."""
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        try:
+            self._pattern = re.compile(self.pattern)
+        except re.error as error:
+            raise ConfigError(
+                f"mixed_input_monitor.pattern: {self.pattern!r} is no regular expression: {error}"
+            ) from error
+        self._interval = Interval(self.interval, "mixed_input_monitor.interval")
+        self._pictures = Interval(self.picture_interval, "mixed_input_monitor.picture_interval")
+        self._probes: dict[str, Probe] | None = None
+        self._handles: list[Any] = []
+        self._watching = self._warned = False
+        self._uncompiled = ExitStack()
+        self._records = Records(None)
+        self._folder: Path | None = None
+        self._newest: tuple[int, dict[str, list[float]]] | None = None
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Find the modules that mix."""
+        self._interval.restart(state)
+        self._pictures.restart(state)
+        self._find(state.model)
+        self._folder = run_folder(self.folder, state)
+        if self._probes:
+            self._records = Records(self._folder and self._folder / "mixed_inputs.jsonl")
+            self._records.cut(int(state.timestamp.batch))
+
+    def batch_start(self, state: State, logger: Logger) -> None:
+        """Decide whether to watch the batch."""
+        if self._probes is None:
+            self._find(state.model)
+        self._watching = bool(self._probes) and self._interval.wants_batch(state)
+        if self._watching and "torch._dynamo" in sys.modules:
+            # compiled code does not call hooks that were attached after it was compiled
+            self._uncompiled.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def before_train_batch(self, state: State, logger: Logger) -> None:
+        """Start from nothing: a batch that ran out of memory is tried again with smaller microbatches."""
+        for probe in (self._probes or {}).values():
+            probe.sums = None
+
+    def before_forward(self, state: State, logger: Logger) -> None:
+        """Attach to the modules."""
+        self._detach()
+        if self._watching:
+            mask = state.batch.get(self.mask_key) if isinstance(state.batch, Mapping) else None
+            for probe in (self._probes or {}).values():
+                self._handles += probe.attach(mask)
+
+    def after_forward(self, state: State, logger: Logger) -> None:
+        """Detach, so that layers recomputed in the backward pass are not counted twice."""
+        self._detach()
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        """Log the batch that was watched."""
+        self._uncompiled.close()
+        if self._watching:
+            self._measure(state, logger)
+        self._watching = False
+        if self._pictures.passed(state):
+            self._draw(logger)
+
+    def epoch_end(self, state: State, logger: Logger) -> None:
+        """Draw when due; intervals in epochs end here."""
+        if self._pictures.passed(state):
+            self._draw(logger)
+
+    def fit_end(self, state: State, logger: Logger) -> None:
+        """Draw the last measurement."""
+        self._draw(logger)
+
+    def close(self, state: State, logger: Logger) -> None:
+        """Leave the model as it was, also when training broke off in a watched batch."""
+        self._detach()
+        self._uncompiled.close()
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _find(self, model: Module) -> None:
+        found = {}
+        for path, module in model.named_modules():
+            for parameter, _ in module.named_parameters(recurse=False):
+                name = clean_name(f"{path}.{parameter}" if path else parameter, model)
+                if self._pattern.search(name):
+                    found[name] = Probe(module, parameter)
+        self._probes = {label: found[name] for name, label in layer_labels(found).items()}
+        if not found:
+            self._warn(f"no parameter matches {self.pattern!r}")
+
+    def _warn(self, reason: str) -> None:
+        if not self._warned and dist.get_global_rank() == 0:
+            warnings.warn(f"MixedInputMonitor: {reason}, so no mixed inputs are logged", stacklevel=2)
+        self._warned = True
+
+    def _measure(self, state: State, logger: Logger) -> None:
+        seen = {label: probe.sums for label, probe in (self._probes or {}).items() if probe.sums is not None}
+        if not seen:
+            self._warn(f"the modules with {self.pattern!r} neither take nor return a list of the states that they mix")
+            return
+        together = torch.cat(list(seen.values()))
+        if dist.get_world_size() > 1:
+            dist.all_reduce(together)
+        metrics, layers, shares = {}, {}, {}
+        for label, row in zip(seen, together.cpu().split([len(sums) for sums in seen.values()])):
+            norm, *parts = (row[:-1] / row[-1].clamp(min=1)).tolist()
+            whole = sum(parts) or 1.0
+            shares[label] = [part / whole for part in parts]
+            layers[label] = {"norm": norm, "contributions": parts}
+            unit = f"mixed_input/layer_{label}" if label.isdigit() else f"mixed_input/{label}"
+            metrics[f"{unit}/norm"] = norm
+            metrics.update({f"{unit}/from_{source}": part for source, part in enumerate(parts)})
+            metrics.update({f"{unit}/share_{source}": share for source, share in enumerate(shares[label])})
+        step = int(state.timestamp.batch)
+        logger.log_metrics(metrics)
+        self._records.append({"step": step, "layers": layers})
+        self._newest = (step, shares)
+
+    def _draw(self, logger: Logger) -> None:
+        if self._newest is None or dist.get_global_rank() != 0 or (self._folder is None and not logger.destinations):
+            return
+        step, shares = self._newest
+        figure = heatmap(
+            shares, f"What each layer's input consists of, step {step:,}", "share of the contributions' norms"
+        )
+        log_picture(logger, "mixed_input/heatmap", pixels(figure), step)
+        save_picture(figure, self._folder and self._folder / "mixed_inputs.png")

@@ -1,0 +1,93 @@
+"""Curves of a run's metrics over its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .canvas import GRID, INK, MUTED, SERIES, new_figure, save
+
+History = Mapping[str, Sequence[tuple[int, float]]]
+"""Name -> (step, value) pairs."""
+
+
+def smooth(values: Sequence[float], window: int) -> np.ndarray:
+    """Mean of each value and up to `window - 1` before it."""
+    sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def curves(
+    history: History,
+    title: str,
+    ylabel: str = "",
+    labels: Mapping[str, str] | None = None,
+    window: int = 1,
+    ylim: tuple[float, float] | None = None,
+    chance: float | None = None,
+) -> Figure:
+    """One line a metric over steps.
+
+    Args:
+        history: the metrics; see `read_metrics`.
+        title: stands above.
+        ylabel: what the values are, with their unit.
+        labels: names to show instead of the metrics' own.
+        window: above 1, values are drawn pale and their running mean over so many of them strong.
+        ylim: ends of the value axis.
+        chance: a value to mark with a dashed line, such as 0.5 for minimal pairs.
+    """
+    figure = new_figure(7.2, 4.2)
+    axes = figure.add_subplot()
+    for index, (name, points) in enumerate(history.items()):
+        if not points:
+            continue
+        steps, values = zip(*points)
+        color, label = SERIES[index % len(SERIES)], (labels or {}).get(name, name)
+        style = "-" if index < len(SERIES) else "--"
+        marker = "o" if len(points) <= 30 else None
+        if window > 1 and len(points) > 2 * window:
+            axes.plot(steps, values, style, color=color, alpha=0.25, linewidth=0.8)
+            values = tuple(smooth(values, window))
+            label, marker = f"{label} (mean of {window})", None
+        axes.plot(steps, values, style, color=color, label=label, linewidth=1.8, marker=marker, markersize=3.5)
+    if chance is not None:
+        axes.axhline(chance, color=MUTED, linestyle="--", linewidth=1, label=f"chance ({chance:g})")
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    axes.set_xlabel("step", color=INK)
+    axes.set_ylabel(ylabel, color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    if ylim is not None:
+        axes.set_ylim(*ylim)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=INK, labelsize=9)
+    handles, _ = axes.get_legend_handles_labels()
+    if len(handles) > 6:
+        figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    elif handles:
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def draw_curves(
+    history: History,
+    path: Path | str,
+    title: str,
+    ylabel: str = "",
+    labels: Mapping[str, str] | None = None,
+    window: int = 1,
+    ylim: tuple[float, float] | None = None,
+    chance: float | None = None,
+) -> Path:
+    """`curves`, written to `path` as PNG."""
+    return save(curves(history, title, ylabel, labels, window, ylim, chance), path)
