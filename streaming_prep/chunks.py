@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from elc_composer.errors import DataError
-from streaming_prep.cleaners import Boundary
 
 CHUNK_BYTES = 2 << 20
 MAX_LINE_BYTES = 16 << 20
+MayCut = Callable[[str, str], bool]
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -37,8 +37,10 @@ class Scan:
     chunks: list[Chunk]
 
 
-def scan(path: Path, boundary: Boundary, chunk_bytes: int = CHUNK_BYTES, max_line: int = MAX_LINE_BYTES) -> Scan:
-    """Cut a file into chunks of at least `chunk_bytes` that end at a line end, or after a blank line.
+def scan(
+    path: Path, may_cut: MayCut, errors: str, chunk_bytes: int = CHUNK_BYTES, max_line: int = MAX_LINE_BYTES
+) -> Scan:
+    """Cut a file into chunks of at least `chunk_bytes`, between two lines where `may_cut(line, next line)` holds.
 
     Raises `DataError` for a file that is missing, empty or holds a line of more than `max_line` bytes.
     """
@@ -47,8 +49,14 @@ def scan(path: Path, boundary: Boundary, chunk_bytes: int = CHUNK_BYTES, max_lin
     whole = hashlib.sha256()
     chunks: list[Chunk] = []
     start, line = 0, 1
+    following = b""
+    # Only where to cut hangs on undecodable bytes here; with "strict" the job that reads them stops the build.
+    lenient = "replace" if errors == "strict" else errors
     with open(path, "rb") as file:
-        while block := _read_chunk(file, boundary, chunk_bytes, max_line, f"{path}", line):
+        while True:
+            block, following = _read_chunk(file, following, may_cut, lenient, chunk_bytes, max_line, f"{path}", line)
+            if not block:
+                break
             whole.update(block)
             chunks.append(Chunk(start, len(block), line, hashlib.sha256(block).hexdigest()))
             start += len(block)
@@ -58,23 +66,36 @@ def scan(path: Path, boundary: Boundary, chunk_bytes: int = CHUNK_BYTES, max_lin
     return Scan(whole.hexdigest(), start, chunks)
 
 
-def _read_chunk(file: IO[bytes], boundary: Boundary, size: int, max_line: int, path: str, line: int) -> bytes:
-    parts = [file.read(size)]
-    at_end = len(parts[0]) < size
-    _refuse_long_lines(parts[0], max_line, path, line)
-    if not at_end:
-        line += parts[0].count(b"\n")
-        rest = file.readline(max_line + 1)
-        if len(parts[0]) - (parts[0].rfind(b"\n") + 1) + len(rest) > max_line:
+def _read_chunk(
+    file: IO[bytes],
+    begun: bytes,
+    may_cut: MayCut,
+    errors: str,
+    size: int,
+    max_line: int,
+    path: str,
+    line: int,
+) -> tuple[bytes, bytes]:
+    """The next chunk, whose first line `begun` has been read already, and the first line of the one behind it."""
+    block = begun + file.read(size) + file.readline(max_line + 1)
+    _refuse_long_lines(block, max_line, path, line)
+    parts = [block]
+    line += block.count(b"\n")
+    previous = block[block.rfind(b"\n", 0, -1) + 1 :]
+    while following := file.readline(max_line + 1):
+        if len(following) > max_line:
             raise _long_line(path, line, max_line)
-        parts.append(rest)
-        while boundary is Boundary.BLANK_LINE and rest.strip():
-            line += 1
-            rest = file.readline(max_line + 1)
-            if len(rest) > max_line:
-                raise _long_line(path, line, max_line)
-            parts.append(rest)
-    return b"".join(parts)
+        if may_cut(_lines(previous, errors)[-1], _lines(following, errors)[0]):
+            return b"".join(parts), following
+        parts.append(following)
+        previous = following
+        line += 1
+    return b"".join(parts), b""
+
+
+def _lines(line: bytes, errors: str) -> list[str]:
+    # A lone carriage return ends a line, too, as in Python's text mode.
+    return re.split("[\r\n]", line.rstrip(b"\r\n").decode("utf-8", errors))
 
 
 def _refuse_long_lines(block: bytes, max_line: int, path: str, line: int) -> None:
@@ -91,8 +112,8 @@ def _long_line(path: str, line: int, max_line: int) -> DataError:
     )
 
 
-def read_lines(path: Path, chunk: Chunk, form: str, errors: str) -> list[str]:
-    """The chunk's lines without line ends; for `jsonl` the lines of each row's `text`, a blank line after each row.
+def read_texts(path: Path, chunk: Chunk, form: str, errors: str) -> list[list[str]]:
+    """The chunk's texts, each a list of lines without line ends: all of it is one, but each row of `jsonl` is its own.
 
     Raises `DataError` naming file and line for bytes that are not UTF-8 (with `errors` "strict"; "replace" and
     "ignore" as for `bytes.decode`), for a row that is no JSON object with a `text`, and for a file that has changed.
@@ -112,9 +133,13 @@ def read_lines(path: Path, chunk: Chunk, form: str, errors: str) -> list[str]:
             f"{path}:{line}: byte {block[error.start]:#04x} is not UTF-8; mend it, or give --errors replace or ignore"
         ) from None
     if form == "jsonl":
-        return list(_rows(text, path, chunk.first_line))
+        return [_split(row) for row in _rows(text, path, chunk.first_line)]
+    return [_split(text)]
+
+
+def _split(text: str) -> list[str]:
     lines = re.split("\r\n|\r|\n", text)
-    return lines[:-1] if not lines[-1] else lines
+    return lines if lines[-1] else lines[:-1]
 
 
 def _rows(text: str, path: Path, first_line: int) -> Iterator[str]:
@@ -127,5 +152,4 @@ def _rows(text: str, path: Path, first_line: int) -> Iterator[str]:
             row = None
         if not isinstance(row, str):
             raise DataError(f'{path}:{number}: expected a JSON object with a "text" that is a string')
-        yield from row.splitlines()
-        yield ""
+        yield row

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from elc_composer.errors import ConfigError, DataError
-from streaming_prep.cleaners import CLEANERS, get_cleaner
+from streaming_prep.cleaners import get_cleaner
 
 SPLITS = ("train", "dev")
 _PLAIN = {".txt": "text", ".jsonl": "jsonl"}
@@ -93,18 +93,10 @@ def _refuse_twins(sources: list[Source]) -> None:
 
 
 def _with_cleaner(source: Source, cleaner: str) -> Source:
-    if cleaner != "auto":
-        name = get_cleaner(cleaner).name if cleaner in CLEANERS else _unknown(cleaner)
-    else:
-        try:
-            name = get_cleaner(source.corpus).name
-        except (ConfigError, DataError):
-            name = "none"
-    return Source(source.corpus, source.split, source.file, source.path, source.form, name)
-
-
-def _unknown(cleaner: str) -> str:
     try:
-        return get_cleaner(cleaner).name
+        name = get_cleaner(source.corpus if cleaner == "auto" else cleaner).name
     except DataError as error:
-        raise ConfigError(str(error)) from error
+        if cleaner != "auto":
+            raise ConfigError(str(error)) from error
+        name = "none"
+    return replace(source, cleaner=name)

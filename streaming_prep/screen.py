@@ -1,0 +1,46 @@
+"""What a build shows while it runs: a bar a stage on stderr where that is a terminal, and a line a result."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from streaming_prep.manifest import Manifest
+
+
+class Screen:
+    """Progress of a build; `seconds` holds the wall time of each stage that has run."""
+
+    def __init__(self, silent: bool = False) -> None:
+        self.silent = silent
+        self.seconds: dict[str, float] = {}
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        if not self.silent:
+            tqdm.write(line) if sys.stderr.isatty() else print(line, flush=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str = "job") -> Iterator[Callable[[int], None]]:
+        """A bar; the block gets a function that moves it on."""
+        began = time.perf_counter()
+        # disable=None: shown where stderr is a terminal.
+        with tqdm(total=total, desc=f"{name:<14}", unit=unit, disable=self.silent or None) as bar:
+            yield lambda count: bar.update(count) and None
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def report(self, manifest: Manifest, out: str) -> None:
+        """A line a split and sequence length."""
+        words = sum(source["words"] for source in manifest["sources"])
+        self.say(f"{len(manifest['sources'])} files, {words:,} words; {manifest['tokenizer']['vocab_size']:,} entries")
+        for name, output in sorted(manifest["outputs"].items()):
+            self.say(
+                f"{name:<16}{output['samples']:>10,} segments {output['tokens']:>13,} tokens, utilisation "
+                f"{output['utilisation']:.1%}, {output['duplication']:.2%} of the text repeated, "
+                f"{output['dropped']:.2%} cut off"
+            )
+        self.say(f"prepared data: {out}")

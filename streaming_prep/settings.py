@@ -1,0 +1,70 @@
+"""What decides a build's bytes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from elc_composer.errors import ConfigError
+from streaming_prep.chunks import CHUNK_BYTES, MAX_LINE_BYTES
+from streaming_prep.packing import PACKINGS
+
+ERRORS = ("strict", "replace", "ignore")
+
+
+@dataclass
+class BuildSettings:
+    """Settings of `streaming_prep.build.build`; where it runs and on how many processes is not among them."""
+
+    corpus: list[Path]
+    """Folders to read; see `streaming_prep.discover`."""
+    cleaner: str = "auto"
+    """A cleaner's name for every file, `none`, or `auto`: by the corpus's name."""
+    errors: str = "strict"
+    """Bytes that are not UTF-8: `strict` stops and names the line, `replace` puts U+FFFD, `ignore` leaves them out."""
+    tokenizer: Path | None = None
+    """A tokenizer.json to take; without it one is trained on the train files."""
+    vocab_size: int = 16_384
+    """Entries of the trained tokenizer."""
+    min_frequency: int = 10
+    """How often a pair must occur to be merged in training."""
+    seq_lengths: list[int] = field(default_factory=lambda: [128, 512])
+    """Sequence lengths in tokens, with [CLS] and [SEP]; each gives its own folder."""
+    packing: str = "published"
+    """`published` or `concat`; see `streaming_prep.packing`."""
+    document_aware: bool = False
+    """No segment holds two documents; always so for `published`."""
+    shard_bytes: int = 16 << 20
+    """Size of a shard before compression."""
+    chunk_bytes: int = CHUNK_BYTES
+    """Raw text a job; without influence on what is written."""
+    max_line_bytes: int = MAX_LINE_BYTES
+    """Longest line that is taken for text."""
+
+    def check(self) -> None:
+        """Raise `ConfigError` for values that cannot work."""
+        if self.packing not in PACKINGS:
+            raise ConfigError(f"no packing is called {self.packing!r}; take one of {', '.join(PACKINGS)}")
+        if self.errors not in ERRORS:
+            raise ConfigError(f"--errors {self.errors} is not known; take one of {', '.join(ERRORS)}")
+        if not self.seq_lengths or min(self.seq_lengths) < 3:
+            raise ConfigError("--seq-length needs at least 3: [CLS], one token and [SEP]")
+        if self.tokenizer is not None and not self.tokenizer.exists():
+            raise ConfigError(f"the tokenizer {self.tokenizer} is not there; give --tokenizer a tokenizer.json")
+        if self.tokenizer is None and self.vocab_size < 300:
+            raise ConfigError(f"--vocab-size {self.vocab_size} has no room for the 256 bytes; give at least 300")
+        if min(self.shard_bytes, self.chunk_bytes, self.max_line_bytes, self.min_frequency) < 1:
+            raise ConfigError("sizes and frequencies are at least 1")
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as the manifest has them: no paths, nothing that leaves the bytes as they are."""
+        values = asdict(self)
+        for name in ("corpus", "chunk_bytes", "max_line_bytes"):
+            del values[name]
+        if self.tokenizer is not None:
+            del values["vocab_size"], values["min_frequency"]
+        values["tokenizer"] = "given" if self.tokenizer is not None else "trained"
+        values["seq_lengths"] = sorted(set(self.seq_lengths))
+        values["document_aware"] = self.document_aware or self.packing == "published"
+        return values

@@ -1,0 +1,93 @@
+"""MDS shards: one is written by one job, and read back whole; the index that Streaming reads joins them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from elc_composer.errors import DataError
+from streaming_prep.atomic import atomic_file, fsync_folder
+
+COLUMN = "input_ids"
+COMPRESSION = "zstd"
+HASHES = ["sha256"]
+_SAMPLE_HEAD_BYTES = 4 + 4 + 1 + 2  # offset, size, then ndim and shape of the array
+
+
+def column_encoding(vocab_size: int) -> str:
+    """MDS encoding of token ids below `vocab_size`: uint16 up to 65,536 entries, else uint32."""
+    return "ndarray:uint16" if vocab_size <= 1 << 16 else "ndarray:uint32"
+
+
+def samples_per_shard(shard_bytes: int, seq_length: int, encoding: str) -> int:
+    """How many segments of `seq_length` fit into `shard_bytes` before compression; at least one."""
+    item = np.dtype(encoding.split(":")[1]).itemsize
+    return max(1, shard_bytes // (_SAMPLE_HEAD_BYTES + item * (seq_length - 2)))
+
+
+def write_shard(segments: Iterable[np.ndarray], encoding: str, path: Path) -> dict[str, Any]:
+    """Write one zstd-compressed shard to `path`; the entry of Streaming's index that describes it."""
+    # Importing Streaming imports torch: seconds and memory that only the last stage should cost.
+    from streaming import MDSWriter
+
+    folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with MDSWriter(
+            out=str(folder), columns={COLUMN: encoding}, compression=COMPRESSION, hashes=HASHES, size_limit=None
+        ) as writer:
+            for segment in segments:
+                writer.write({COLUMN: segment})
+        entry = json.loads((folder / "index.json").read_bytes())["shards"][0]
+        part = folder / entry["zip_data"]["basename"]
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        fsync_folder(path.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return entry
+
+
+def name_shard(entry: dict[str, Any], number: int) -> dict[str, Any]:
+    """The index entry of the shard that stands at place `number` of its dataset."""
+    named = json.loads(json.dumps(entry))
+    named["raw_data"]["basename"] = f"shard.{number:05}.mds"
+    named["zip_data"]["basename"] = f"shard.{number:05}.mds.{COMPRESSION}"
+    return named
+
+
+def write_index(entries: list[dict[str, Any]], path: Path) -> None:
+    """Streaming's index.json over these shards, atomically."""
+    with atomic_file(path) as file:
+        file.write(json.dumps({"version": 2, "shards": entries}, sort_keys=True).encode())
+
+
+def read_shard(data: bytes, entry: dict[str, Any]) -> list[np.ndarray]:
+    """All segments of a shard, each int [tokens], given its file's bytes and its index entry.
+
+    Raises `DataError` where the bytes are not such a shard.
+    """
+    from streaming.base.compression import decompress
+    from streaming.base.format.mds.encodings import mds_decode
+
+    name = (entry["zip_data"] or entry["raw_data"])["basename"]
+    try:
+        raw = decompress(entry["compression"], data) if entry["zip_data"] else data
+        count = int(np.frombuffer(raw, np.uint32, 1)[0])
+        offsets = np.frombuffer(raw, np.uint32, count + 1, 4)
+        encoding = entry["column_encodings"][entry["column_names"].index(COLUMN)]
+        # A single column of varying size: its size (4 bytes), then its bytes.
+        segments = [mds_decode(encoding, raw[begin + 4 : end]) for begin, end in pairwise(offsets)]
+    except Exception as error:  # whatever a decompressor or a decoder makes of damaged bytes
+        raise DataError(f"{name} cannot be read as an MDS shard: {error}") from None
+    if count != entry["samples"]:
+        raise DataError(f"{name} holds {count} samples where its index says {entry['samples']}")
+    return segments
