@@ -14,7 +14,7 @@ TAB = "[TAB]"
 """Begins an indented line, followed by a space; cleaners set it."""
 
 # Punkt weighs a split only after one of these marks, and draws closing marks onto the sentence before it.
-_MAY_SPLIT = re.compile(r"""[.?!](?![.?!"')\]}]*$)""")
+_MAY_SPLIT = re.compile(r"""[.?!](?![.?!]*["')\]}]*$)""")
 
 
 @lru_cache(maxsize=1)
