@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -27,14 +28,23 @@ Manifest = dict[str, Any]
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that has a say in the bytes written."""
+    """Versions of everything that has a say in the bytes written, this package's code by a digest of it."""
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    return found
+    return found | {"streaming_prep": _code_digest()}
+
+
+def _code_digest() -> str:
+    # Results of an unfinished build must not survive a change of the code that made them.
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -31,7 +31,9 @@ class Screen:
         # disable=None: shown where stderr is a terminal.
         with tqdm(total=total, desc=f"{name:<14}", unit=unit, disable=self.silent or None) as bar:
             yield lambda count: bar.update(count) and None
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        self.seconds[name] = time.perf_counter() - began
+        if not sys.stderr.isatty():
+            self.say(f"{name:<12}{total:>7,} {unit}s{self.seconds[name]:>9.1f} s")
 
     def report(self, manifest: Manifest, out: str) -> None:
         """A line a split and sequence length."""

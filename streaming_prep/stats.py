@@ -66,7 +66,8 @@ def draw(lengths: dict[str, np.ndarray], picture: Path) -> None:
 
     figure, axes = pyplot.subplots(len(lengths), 1, figsize=(7, 2.2 * len(lengths)), squeeze=False)
     for axis, (name, counts) in zip(axes[:, 0], lengths.items()):
-        edges = np.linspace(0.5, len(counts) - 0.5, min(64, len(counts)))
+        step = -(-len(counts) // 64)
+        edges = np.arange(0.5, len(counts) + step, step)
         axis.hist(np.arange(len(counts)), bins=edges, weights=counts)
         axis.set(title=name, xlabel="tokens in a segment", ylabel="segments", yscale="log")
     figure.tight_layout()
