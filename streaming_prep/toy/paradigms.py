@@ -13,7 +13,7 @@ from elc_composer.errors import DataError
 from streaming_prep.toy import lexicon as lex
 from streaming_prep.toy.grammar import AGREEING, Sentence
 from streaming_prep.toy.lexicon import Noun
-from streaming_prep.toy.phrases import Modifier, NounPhrase, Predicate, Subject, Words
+from streaming_prep.toy.phrases import NounPhrase, Predicate, Subject, Words
 from streaming_prep.toy.sentences import NO, SentenceGrammar
 
 Turn = list[Sentence]
@@ -203,22 +203,27 @@ class PairGrammar(SentenceGrammar):
         ]
 
     def polarity_scope(self) -> Couple:
-        """`Perhaps no king that the queen likes has ever slept.`, `*... the king that no queen likes has ever ...`"""
-        noun, verb = self.subject_and_verb(lex.ANIMATES, lex.INTRANSITIVE, held=True)
-        head = NounPhrase(noun, self.draw.chance(0.5))
-        modifier = self.modifier("object_relative", noun)
-        lead, rest = self.draw.one(lex.LEADS), self.complement(verb, noun)
-        pairs = []
-        for phrase in (head, head.flipped()):
-            tail: Words = ("have" if phrase.plural else "has", "ever", verb.participle, *rest)
-            negated = Subject(replace(phrase, determiner=NO), self._with(modifier, lex.THE))
-            plain = Subject(phrase, self._with(modifier, NO))
-            pairs.append((_one(lead, *negated.words, *tail), _one(lead, *plain.words, *tail)))
-        return pairs
+        """`Perhaps no king has ever slept and the boy has often sung.`, `... the boy has often sung and no king ...`
 
-    @staticmethod
-    def _with(modifier: Modifier, determiner: tuple[str, str]) -> Modifier:
-        return replace(modifier, phrase=replace(modifier.phrase, determiner=determiner))
+        Bad with `no` and `the` exchanged, so that `ever` stands in the clause without a licensor.
+        """
+        noun, verb = self.subject_and_verb(lex.ANIMATES, lex.INTRANSITIVE, held=True)
+        other, other_verb = self.subject_and_verb(lex.ANIMATES, lex.INTRANSITIVE, held=True, but=noun)
+        plural, other_plural = self.draw.chance(0.5), self.draw.chance(0.5)
+
+        def clauses(ever: tuple[str, str], often: tuple[str, str]) -> list[Words]:
+            return [
+                (*NounPhrase(head, number, kind).words, "have" if number else "has", adverb, done.participle)
+                for head, number, kind, adverb, done in (
+                    (noun, plural, ever, "ever", verb),
+                    (other, other_plural, often, "often", other_verb),
+                )
+            ]
+
+        lead, good, bad = self.draw.one(lex.LEADS), clauses(NO, lex.THE), clauses(lex.THE, NO)
+        return [
+            (_one(lead, *good[a], "and", *good[b]), _one(lead, *bad[a], "and", *bad[b])) for a, b in ((0, 1), (1, 0))
+        ]
 
     def auxiliary(self) -> Couple:
         """`The king will not sleep/*slept.`, `The king has not slept/*sleep.`"""

@@ -75,7 +75,11 @@ class SentenceGrammar(Grammar):
         return [Sentence(words + self.predicate(verb, self.complement(verb, noun), AGREEING).plural)]
 
     def polarity(self) -> list[Sentence]:
-        """`No king that the queens like has ever slept.` or `The king that no queen likes has often slept.`"""
+        """`No king has ever slept and the queen has often smiled.`, `The king that no queen likes has often slept.`"""
+        if self.draw.chance(0.5):
+            clauses = [self.polar_clause(True), self.polar_clause(self.draw.chance(0.1))]
+            first, second = clauses if self.draw.chance(0.5) else clauses[::-1]
+            return [Sentence((*self.lead(0.4), *first, "and", *second))]
         noun, verb = self.subject_and_verb(lex.ANIMATES, lex.INTRANSITIVE)
         head = self.phrase(noun, plain=True)
         modifier = self.modifier("object_relative", noun)
@@ -86,6 +90,14 @@ class SentenceGrammar(Grammar):
             subject = Subject(head, replace(modifier, phrase=replace(modifier.phrase, determiner=NO)))
         rest = ("ever" if negated else "often", verb.participle, *self.complement(verb, noun))
         return [Sentence((*self.lead(0.4), *subject.words, "have" if subject.head.plural else "has", *rest))]
+
+    def polar_clause(self, negated: bool) -> Words:
+        """`no king has ever slept`, `the king has often slept`"""
+        noun, verb = self.subject_and_verb(lex.ANIMATES, lex.INTRANSITIVE)
+        phrase = self.phrase(noun, plain=True)
+        subject = replace(phrase, determiner=NO) if negated else phrase
+        adverb = "ever" if negated else "often"
+        return (*subject.words, "have" if phrase.plural else "has", adverb, verb.participle)
 
     def question(self) -> list[Sentence]:
         """`Does the king sleep?`, `What have the queens carried?`"""
