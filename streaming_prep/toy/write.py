@@ -10,7 +10,8 @@ from pathlib import Path
 
 from elc_composer.errors import ConfigError, DataError
 from streaming_prep.toy.layout import CORPORA, gutenberg, word_count
-from streaming_prep.toy.paradigms import PARADIGMS, PairGrammar, minimal_pairs
+from streaming_prep.toy.pairs import PARADIGMS, minimal_pairs
+from streaming_prep.toy.paradigms import PairGrammar
 from streaming_prep.toy.phrases import Draw, HeldOut
 from streaming_prep.toy.sentences import SentenceGrammar
 
