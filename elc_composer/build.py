@@ -2,32 +2,110 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+from composer import DataSpec, Evaluator, Trainer
+from composer.algorithms import GradientClipping
+from composer.utils import dist, reproducibility
 
-from composer.utils import reproducibility
+from elc_composer.checkpointing import FILENAME
+from elc_composer.composer_model import ElcComposerModel
+from elc_composer.data.loader import build_eval_loader, build_train_loader
+from elc_composer.evaluation.in_training import MinimalPairEvaluators, minimal_pair_evaluators
+from elc_composer.evaluation.interval import EvaluationInterval
+from elc_composer.loggers import build_loggers
+from elc_composer.model import ElcForMaskedLM
+from elc_composer.monitors import build_callbacks
+from elc_composer.optim import build_optimizer, build_scheduler
+from elc_composer.parallelism import composer_parallelism
+from elc_composer.prepare import Run
+from elc_composer.stages import Stage, device_microbatch_size
 
-from elc_composer.errors import ConfigError
-from elc_composer.model import ElcConfig, ElcForMaskedLM
-
-if TYPE_CHECKING:
-    from elc_composer.config import RunConfig
-
-
-def build_elc_config(config: RunConfig) -> ElcConfig:
-    """The model's configuration.
-
-    Raises:
-        ConfigError: for settings that the model refuses, with its reason.
-    """
-    try:
-        return ElcConfig(**dataclasses.asdict(config.model))
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
+DEV_METRICS = ["LanguageCrossEntropy", "LanguagePerplexity", "MaskedAccuracy"]
 
 
-def build_model(config: RunConfig) -> ElcForMaskedLM:
+def build_model(run: Run) -> ElcForMaskedLM:
     """The model, with the same initial weights on every rank."""
-    elc_config = build_elc_config(config)
-    reproducibility.seed_all(config.seed)
-    return ElcForMaskedLM(elc_config)
+    reproducibility.seed_all(run.config.seed)
+    return ElcForMaskedLM(run.model)
+
+
+def build_train_data(run: Run, stage: Stage) -> DataSpec:
+    """The loader of one stage, from its first batch on."""
+    config = run.config
+    return build_train_loader(
+        config.data,
+        config.masking,
+        run.token_ids,
+        seq_length=stage.seq_length,
+        device_batch_size=stage.global_train_batch_size // dist.get_world_size(),
+        seed=config.seed,
+        stage=stage.index,
+        first_step=stage.first_step,
+        total_steps=config.max_steps,
+    )
+
+
+def build_evaluators(run: Run) -> MinimalPairEvaluators:
+    """The dev split's loss, and every set of minimal pairs."""
+    config = run.config.evaluators
+    built = minimal_pair_evaluators(
+        config.minimal_pairs,
+        run.tokenizer,
+        max_length=run.model.max_position_embeddings,
+        eval_interval=config.eval_interval,
+    )
+    if config.dev_loss:
+        loader = build_eval_loader(
+            run.config.data,
+            run.config.masking,
+            run.token_ids,
+            seq_length=run.plan[0].seq_length,
+            device_batch_size=config.device_eval_batch_size,
+            seed=run.config.seed,
+        )
+        dev = Evaluator(
+            label="dev",
+            dataloader=loader,
+            metric_names=DEV_METRICS,
+            subset_num_batches=config.dev_batches,
+            eval_interval=EvaluationInterval(config.eval_interval),
+        )
+        built.evaluators.append(dev)
+    return built
+
+
+def build_trainer(run: Run, data: DataSpec, stage: Stage) -> Trainer:
+    """Composer's Trainer with everything that the config names, its state loaded where the run continues."""
+    config = run.config
+    model = build_model(run)
+    evaluators = build_evaluators(run)
+    optimizer = build_optimizer(model, config.optimizer)
+    clip = config.gradient_clip_norm
+    return Trainer(
+        model=ElcComposerModel(model, evaluators.metrics),
+        train_dataloader=data,
+        eval_dataloader=evaluators.evaluators or None,
+        optimizers=optimizer,
+        schedulers=build_scheduler(config.schedule, optimizer, config.max_steps),
+        step_schedulers_every_batch=True,
+        max_duration=f"{config.max_steps}ba",
+        algorithms=[] if clip is None else [GradientClipping(clipping_type="norm", clipping_threshold=clip)],
+        callbacks=build_callbacks(config.callbacks),
+        loggers=build_loggers(config.loggers, run.folder, config.run_name),
+        progress_bar=config.loggers.progress_bar,
+        log_to_console=config.loggers.console_interval is not None,
+        console_log_interval=config.loggers.console_interval or "1ep",
+        device_train_microbatch_size=device_microbatch_size(stage),
+        accumulate_train_batch_on_tokens=True,
+        precision=config.precision.value,
+        parallelism_config=composer_parallelism(config.parallelism),
+        compile_config={} if config.parallelism.compile else None,
+        dist_timeout=config.parallelism.dist_timeout,
+        save_folder=config.checkpoints.save_folder,
+        save_filename=FILENAME,
+        save_interval=config.checkpoints.save_interval,
+        save_num_checkpoints_to_keep=config.checkpoints.keep,
+        save_overwrite=True,
+        load_path=None if run.resume is None else run.resume.path,
+        run_name=config.run_name,
+        seed=config.seed,
+    )

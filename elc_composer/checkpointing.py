@@ -1,7 +1,7 @@
 """Which checkpoint a run continues from: the newest whole one, chosen here rather than by Composer's autoresume.
 
-Composer's own autoresume trusts a `latest` link, caches remote files under a literal `./s3:` folder and cannot fall back
-from a truncated file; choosing by name and integrity, and handing the result over as `load_path`, avoids all three.
+Composer's own autoresume trusts a `latest` link, caches remote files under a literal `./s3:` folder and cannot fall
+back from a truncated file; choosing by name and integrity, and handing over the result as `load_path`, avoids these.
 """
 
 from __future__ import annotations

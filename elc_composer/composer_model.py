@@ -20,9 +20,9 @@ class ElcComposerModel(ComposerModel):
     """Masked-language modelling with an `ElcForMaskedLM`.
 
     A batch is a dict of `input_ids` `[B, T]` int64, `attention_mask` `[B, T]` bool and `labels` `[B, T]` int64, -100
-    where nothing is predicted. The head runs at labelled positions only. The loss is the mean cross-entropy in nats over
-    these; with `Trainer(accumulate_train_batch_on_tokens=True)` it is the mean over the whole global batch, however that
-    is cut.
+    where nothing is predicted. The head runs at labelled positions only. The loss is the mean cross-entropy in nats
+    over these; with `Trainer(accumulate_train_batch_on_tokens=True)` it is the mean over the global batch, however
+    that is cut.
 
     Metrics of an evaluation: `LanguageCrossEntropy`, `LanguagePerplexity`, `MaskedAccuracy`, and those given as
     `metrics`, which see every batch through `metric.update(batch, outputs)` where they say so (`takes_batch`).

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from elc_composer.build import build_elc_config
 from elc_composer.config import RunConfig
 from elc_composer.model import ElcForMaskedLM
 from elc_composer.optim.schedule import count_warmup_steps
+from elc_composer.prepare import elc_config
 from elc_composer.stages import plan_stages
 from elc_composer.strict_yaml import to_yaml
 
@@ -22,7 +22,7 @@ def describe_run(config: RunConfig) -> str:
     """
     plan = plan_stages(config.stages, config.max_steps)
     with torch.device("meta"):
-        model = ElcForMaskedLM(build_elc_config(config))
+        model = ElcForMaskedLM(elc_config(config))
     lines = [to_yaml(config), f"model: {model.num_parameters():,} parameters, {config.model.layer_mixing}"]
     total_tokens, total_flops = 0, 0
     for stage in plan:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from composer import DataSpec, Time, Trainer
+from composer.utils import dist
 from omegaconf import MISSING
 
 from elc_composer.errors import ConfigError
@@ -81,3 +83,32 @@ def plan_stages(stages: Sequence[StageConfig], max_steps: int) -> list[Stage]:
 def stage_at(plan: Sequence[Stage], step: int) -> Stage:
     """The stage that optimizer step `step` (from 0) belongs to; the last one for a run that is complete."""
     return next((stage for stage in plan if step < stage.last_step), plan[-1])
+
+
+def enter_stage(trainer: Trainer) -> None:
+    """Let the next stage's loader start with its first batch.
+
+    The border starts an epoch: otherwise Composer would skip as many of the new batches as the old epoch had. What a
+    checkpoint said of the old loader is dropped.
+    """
+    if int(trainer.state.timestamp.batch_in_epoch) != 0:
+        trainer.state.timestamp = trainer.state.timestamp.to_next_epoch()
+    trainer.state.dataset_resumption.pop("train", None)
+
+
+def fit_stage(trainer: Trainer, stage: Stage, data: DataSpec | None = None) -> None:
+    """Train to the stage's last step, on `data` or on the loader that the trainer was built with."""
+    remaining = stage.last_step - int(trainer.state.timestamp.batch)
+    if remaining > 0:
+        trainer.fit(
+            train_dataloader=data,
+            duration=Time(remaining, "ba"),
+            device_train_microbatch_size=device_microbatch_size(stage),
+        )
+
+
+def device_microbatch_size(stage: Stage) -> int | str:
+    """What the Trainer takes: `auto`, the stage's own number, or the whole of a device's batch."""
+    whole = stage.global_train_batch_size // dist.get_world_size()
+    size = stage.device_train_microbatch_size
+    return min(size, whole) if isinstance(size, int) else size or whole

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Sequence
 
 from composer import Trainer
-from composer.core import DataSpec, Time
 from composer.utils import dist, get_device
 
 from elc_composer.build import build_train_data, build_trainer
 from elc_composer.config import RunConfig, load_config
 from elc_composer.dry_run import describe_run
 from elc_composer.errors import ConfigError, DataError
-from elc_composer.prepare import prepare_run
-from elc_composer.stages import Stage, stage_at
+from elc_composer.prepare import Run, prepare_run
+from elc_composer.stages import enter_stage, fit_stage, stage_at
+from elc_composer.strict_yaml import to_yaml
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,6 +52,9 @@ def train(config: RunConfig) -> Trainer:
     # A checkpoint at a border holds the state of the stage that ended there, so that stage's loader takes it.
     first = stage_at(run.plan, max(run.first_step - 1, 0))
     trainer = build_trainer(run, build_train_data(run, first), first)
+    save_run_files(run)
+    if config.evaluators.before_training and run.first_step == 0:
+        trainer.eval()
     fit_stage(trainer, first)
     for stage in run.plan[first.index + 1 :]:
         enter_stage(trainer)
@@ -60,23 +63,10 @@ def train(config: RunConfig) -> Trainer:
     return trainer
 
 
-def enter_stage(trainer: Trainer) -> None:
-    """Let the next stage's loader start with its first batch.
-
-    The border starts an epoch: otherwise Composer would skip as many of the new batches as the old epoch had. What a
-    checkpoint said of the old loader is dropped.
-    """
-    if int(trainer.state.timestamp.batch_in_epoch) != 0:
-        trainer.state.timestamp = trainer.state.timestamp.to_next_epoch()
-    trainer.state.dataset_resumption.pop("train", None)
-
-
-def fit_stage(trainer: Trainer, stage: Stage, data: DataSpec | None = None) -> None:
-    """Train to the stage's last step, on `data` or on the loader that the trainer was built with."""
-    remaining = stage.last_step - int(trainer.state.timestamp.batch)
-    if remaining > 0:
-        trainer.fit(
-            train_dataloader=data,
-            duration=Time(remaining, "ba"),
-            device_train_microbatch_size=stage.device_train_microbatch_size,
-        )
+def save_run_files(run: Run) -> None:
+    """Write what explains the run into its folder: resolved config, the model's own config, and the tokenizer."""
+    if dist.get_global_rank() == 0:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / "config.yaml").write_text(to_yaml(run.config))
+        (run.folder / "model_config.json").write_text(run.model.to_json_string())
+        run.tokenizer.save_pretrained(run.folder / "tokenizer")

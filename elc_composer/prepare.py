@@ -1,0 +1,130 @@
+"""What is checked before anything is built: stages, devices, data, tokenizer, and where the run continues."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from composer.utils import dist
+from transformers import PreTrainedTokenizerFast
+
+from elc_composer.checkpointing import ResumePoint, find_resume_point
+from elc_composer.config import RunConfig
+from elc_composer.data.check import check_data
+from elc_composer.data.config import DataConfig
+from elc_composer.data.masking import TokenIds
+from elc_composer.errors import ConfigError, DataError
+from elc_composer.model import ElcConfig
+from elc_composer.parallelism import check_parallelism, device_kind
+from elc_composer.stages import Stage, plan_stages
+from elc_composer.tokenizer import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Run:
+    """A config that has been checked, with what was found on the way."""
+
+    config: RunConfig
+    model: ElcConfig
+    plan: list[Stage]
+    tokenizer: PreTrainedTokenizerFast
+    resume: ResumePoint | None
+
+    @property
+    def folder(self) -> Path:
+        """Everything that the run writes goes here."""
+        return Path(self.config.run_folder)
+
+    @property
+    def first_step(self) -> int:
+        """The optimizer step, from 0, that comes next."""
+        return 0 if self.resume is None else self.resume.step
+
+    @property
+    def token_ids(self) -> TokenIds:
+        """What masking and the collator must know of the tokenizer."""
+        return token_ids(self.tokenizer)
+
+
+def prepare_run(config: RunConfig) -> Run:
+    """Check a config against devices, data, tokenizer and checkpoints.
+
+    Raises:
+        ConfigError: for settings that contradict each other or the devices.
+        DataError: for data or a tokenizer that are missing, damaged or do not fit the model.
+    """
+    model = elc_config(config)
+    plan = plan_stages(config.stages, config.max_steps)
+    check_parallelism(config.parallelism, config.precision, device_kind())
+    for stage in plan:
+        _check_stage(stage, model)
+    tokenizer = load_tokenizer(config.tokenizer or prepared_tokenizer(config.data))
+    if len(tokenizer) != model.vocab_size:
+        raise ConfigError(
+            f"model.vocab_size is {model.vocab_size:,} but the tokenizer has {len(tokenizer):,} entries; "
+            "set model.vocab_size to that, or name the tokenizer that the data were prepared with"
+        )
+    splits = [config.data.train_split] + [config.data.eval_split] * config.evaluators.dev_loss
+    lengths = [stage.seq_length for stage in plan]
+    check_data(config.data, seq_lengths=lengths, splits=splits, vocab_size=len(tokenizer))
+    points = [find_resume_point(config.checkpoints) if dist.get_global_rank() == 0 else None]
+    dist.broadcast_object_list(points)
+    return Run(config, model, plan, tokenizer, points[0])
+
+
+def elc_config(config: RunConfig) -> ElcConfig:
+    """The model's configuration.
+
+    Raises:
+        ConfigError: for settings that the model refuses, with its reason.
+    """
+    try:
+        return ElcConfig(**dataclasses.asdict(config.model))
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def prepared_tokenizer(config: DataConfig) -> str:
+    """Where streaming_prep put the tokenizer that the first stream was made with.
+
+    Raises:
+        ConfigError: where there is no stream.
+    """
+    if not config.streams or not (root := config.streams[0].remote or config.streams[0].local):
+        raise ConfigError("data.streams names no folder; set data.streams.0.local to what streaming_prep wrote")
+    if "://" not in root and not Path(root).is_dir():
+        raise DataError(
+            f"the data folder {root} does not exist; write it with `python -m streaming_prep build --out {root}`, "
+            "or set data.streams.0.local to another"
+        )
+    return f"{root.rstrip('/')}/tokenizer"
+
+
+def token_ids(tokenizer: PreTrainedTokenizerFast) -> TokenIds:
+    """Ids of the special tokens; in a BabyLM tokenizer these are the first of the vocabulary."""
+    vocabulary = tokenizer.get_vocab()
+    special = sorted(identity for token, identity in vocabulary.items() if token[0] + token[-1] == "[]")
+    leading = next((index for index, identity in enumerate(special) if identity != index), len(special))
+    return TokenIds(
+        vocab_size=len(tokenizer),
+        cls_id=tokenizer.cls_token_id,
+        sep_id=tokenizer.sep_token_id,
+        pad_id=tokenizer.pad_token_id,
+        mask_id=tokenizer.mask_token_id,
+        num_special=leading,
+    )
+
+
+def _check_stage(stage: Stage, model: ElcConfig) -> None:
+    place = f"stages[{stage.index}]"
+    if stage.seq_length > model.max_position_embeddings:
+        raise ConfigError(
+            f"{place}.seq_length {stage.seq_length} exceeds model.max_position_embeddings "
+            f"{model.max_position_embeddings}; lower the one or raise the other"
+        )
+    ranks = dist.get_world_size()
+    if stage.global_train_batch_size % ranks:
+        raise ConfigError(
+            f"{place}.global_train_batch_size {stage.global_train_batch_size} is not a multiple of the {ranks} ranks"
+        )
