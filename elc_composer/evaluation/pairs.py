@@ -141,7 +141,11 @@ def _from_mds(folder: Path, remote: str | None = None) -> Iterator[MinimalPair]:
         return local.read_bytes()
 
     columns = [column.name for column in fields(MinimalPair)]
-    index = json.loads(fetch("index.json"))
+    try:
+        index = json.loads(fetch("index.json"))
+    except Exception as error:  # every store has errors of its own for a bucket or file that is not there
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(f"no MDS folder of minimal pairs at {remote or folder} ({reason})") from None
     with tempfile.TemporaryDirectory(prefix="minimal_pairs_") as unpacked:
         for shard in index["shards"]:
             missing = set(columns).difference(shard["column_names"])

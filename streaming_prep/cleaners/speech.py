@@ -8,8 +8,8 @@ from streaming_prep.cleaners.text import attach, fix_encoding, normalize_punctua
 
 _QUOTATION = re.compile(r'\s*"\s*([^"]*?)\s*"\s*')
 # Full stops stand inside words too (a.b, U.S.A), so only one between a small letter and a capital ends a sentence.
-_SENTENCE_END = re.compile(r"(\.{2,}|[;!?]|(?<![A-Z])\.(?=[A-Z]))(?=\w)")
-_INNER_MARK = re.compile(r"(?<!\d)([,:])(?=\w)|([,:])(?=[^\W\d])")
+_SENTENCE_END = re.compile(r"([;!?]|\.(?:\.+|(?<![A-Z]\.)(?=[A-Z])))(?=\w)")
+_INNER_MARK = re.compile(r"([,:])(?:(?<!\d[,:])(?=\w)|(?=[^\W\d]))")
 _AMOUNT = re.compile(r"([$£€]) (?=\d)")
 _TIME_STAMP = re.compile(r"[\d:\s]*\d[\d:\s]*:")
 _ENCLOSURES = {"()", "[]", "{}"}
@@ -25,7 +25,7 @@ def transcript(line: str) -> str | None:
     if '"' in text:
         text = _QUOTATION.sub(r' "\1" ', text)
     text = _SENTENCE_END.sub(r"\1 ", text)
-    text = _INNER_MARK.sub(r"\1\2 ", text)
+    text = _INNER_MARK.sub(r"\1 ", text)
     text = _AMOUNT.sub(r"\1", attach(normalize_punctuation(text)))
     text = squeeze(text)
     if len(text) == 1 and not text.isalnum():
