@@ -13,9 +13,10 @@ LINE_WIDTH = 72
 
 
 def gutenberg(grammar: SentenceGrammar) -> tuple[str, list[Sentence]]:
-    """Paragraphs of wrapped lines, an empty line after each."""
-    sentences = _prose(grammar, grammar.draw.between(5, 9))
-    return textwrap.fill(_joined(sentences), LINE_WIDTH, break_on_hyphens=False) + "\n\n", sentences
+    """A chapter: paragraphs of wrapped lines, an empty line between them and one more after the last."""
+    paragraphs = [_prose(grammar, grammar.draw.between(5, 9)) for _ in range(grammar.draw.between(2, 5))]
+    filled = [textwrap.fill(_joined(p), LINE_WIDTH, break_on_hyphens=False) + "\n\n" for p in paragraphs]
+    return "".join(filled) + "\n", [s for p in paragraphs for s in p]
 
 
 def children_stories(grammar: SentenceGrammar) -> tuple[str, list[Sentence]]:

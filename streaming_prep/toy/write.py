@@ -17,7 +17,7 @@ from streaming_prep.toy.sentences import SentenceGrammar
 
 DEV_SHARE = 0.05
 PAIRS = 100
-MOST_EXTRA_PARAGRAPHS = 200_000
+MOST_EXTRA_CHAPTERS = 200_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def write_toy_language(out: Path, seed: int = 0, words: int = 300_000, pairs_per
         str(row["sentence_good"]) + " " + str(row["sentence_bad"]) for rows in pairs.values() for row in rows
     )
     missing = needed - words_of(text for file, text in files.items() if file.endswith(".train"))
-    text, count = _paragraphs_with(missing, SentenceGrammar(Draw(f"missing words {seed}"), held_out))
+    text, count = _chapters_with(missing, SentenceGrammar(Draw(f"missing words {seed}"), held_out))
     files["gutenberg.train"] += text
     counts["gutenberg.train"] += count
 
@@ -90,11 +90,11 @@ def words_of(texts: Iterable[str]) -> set[str]:
     return {word for text in texts for word in re.findall(r"[A-Za-z]+", text)}
 
 
-def _paragraphs_with(missing: set[str], grammar: SentenceGrammar) -> tuple[str, int]:
-    """Paragraphs, each with a word not seen before, until none is missing, and how many words they have."""
+def _chapters_with(missing: set[str], grammar: SentenceGrammar) -> tuple[str, int]:
+    """Chapters, each with a word not seen before, until none is missing, and how many words they have."""
     blocks: list[str] = []
     count = 0
-    for _ in range(MOST_EXTRA_PARAGRAPHS):
+    for _ in range(MOST_EXTRA_CHAPTERS):
         if not missing:
             return "".join(blocks), count
         text, sentences = gutenberg(grammar)

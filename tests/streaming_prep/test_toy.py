@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from elc_composer.errors import ConfigError
+from streaming_prep.cleaners import get_cleaner
 from streaming_prep.toy import ToyLanguage, write_toy_language
 from streaming_prep.toy import lexicon as lex
 from streaming_prep.toy.layout import CORPORA
@@ -48,7 +49,7 @@ def corpus_text(language: ToyLanguage, split: str = "*") -> str:
 
 def bare(text: str) -> str:
     """Lower-case words alone, whatever the corpus made of case, punctuation and line ends."""
-    return " ".join(re.findall(r"[a-z]+", re.sub(r"^[AB]:\t", "", text, flags=re.MULTILINE).lower()))
+    return " ".join(re.findall(r"[a-z]+", re.sub(r"^[AB]:\s", "", text, flags=re.MULTILINE).lower()))
 
 
 def outlined(text: str) -> str:
@@ -108,6 +109,13 @@ def test_raw_shapes(language: ToyLanguage) -> None:
     assert all(
         (language.corpus / f"{name}.train").read_text().endswith("\n\n") for name in ("gutenberg", "simple_wikipedia")
     )
+
+
+def test_cleaners_keep_the_words(language: ToyLanguage) -> None:
+    for path in sorted(language.corpus.iterdir()):
+        raw = path.read_text()
+        cleaned = "\n".join(get_cleaner("auto", path).clean(raw.split("\n"))).replace('"', "")
+        assert 0.99 * language.words[path.name] <= len(bare(cleaned).split()) <= language.words[path.name], path.name
 
 
 def test_pairs_have_the_fields_of_blimp(pairs: dict[str, list[dict]]) -> None:
