@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -13,8 +12,9 @@ PARAGRAPH = "[PAR]"
 TAB = "[TAB]"
 """Begins an indented line, followed by a space; cleaners set it."""
 
-# Punkt weighs a split only after one of these marks, and draws closing marks onto the sentence before it.
-_MAY_SPLIT = re.compile(r"""[.?!](?![.?!]*["')\]}]*$)""")
+# Punkt weighs a split only after one of these marks, and draws the closing ones onto the sentence before it.
+_MARKS = ".?!"
+_CLOSING = "\"')]}"
 
 
 @lru_cache(maxsize=1)
@@ -24,7 +24,8 @@ def _punkt() -> punkt.PunktSentenceTokenizer:
 
 def split_line(line: str) -> list[str]:
     """The sentences of one line, without [PAR]; at least one for a line with text."""
-    if not _MAY_SPLIT.search(line):
+    body = line.rstrip(_CLOSING).rstrip(_MARKS)
+    if not any(mark in body for mark in _MARKS):
         return [line]
     return _punkt().tokenize(line)
 

@@ -17,7 +17,9 @@ _INDENT = "    "
 
 def treebank(line: str) -> str:
     """cbt: treebank brackets, quotes and spaces undone; blank lines stay."""
-    text = fix_encoding(line.replace("’", "' ") if "’" in line else line)
+    # Spaces first: the expressions below take quadratic time in a run of them.
+    text = squeeze(line)
+    text = fix_encoding(text.replace("’", "' ") if "’" in text else text)
     if "-" in text:
         text = _BRACKET.sub(lambda match: _BRACKETS[match[0]], text)
     text = _CLOSING_QUOTE.sub('"', _OPENING_QUOTE.sub('"', text))

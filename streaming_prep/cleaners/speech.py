@@ -11,13 +11,13 @@ _QUOTATION = re.compile(r'\s*"\s*([^"]*?)\s*"\s*')
 _SENTENCE_END = re.compile(r"([;!?]|\.(?:\.+|(?<![A-Z]\.)(?=[A-Z])))(?=\w)")
 _INNER_MARK = re.compile(r"([,:])(?:(?<!\d[,:])(?=\w)|(?=[^\W\d]))")
 _AMOUNT = re.compile(r"([$£€]) (?=\d)")
-_TIME_STAMP = re.compile(r"[\d:\s]*\d[\d:\s]*:")
 _ENCLOSURES = {"()", "[]", "{}"}
 
 
 def transcript(line: str) -> str | None:
     """aochildes and bnc_spoken: lower-case treebank tokens turned into written sentences."""
-    text = line
+    # Spaces first: the expressions below take quadratic time in a run of them.
+    text = squeeze(line)
     if "’" in text:
         # Here it closes quotations; the apostrophes are straight.
         text = text.replace("’", "' ")
@@ -47,13 +47,17 @@ def subtitle(line: str) -> str:
 def lecture(line: str) -> str | None:
     """qed: as subtitles, without the lines that only time them."""
     text = squeeze(fix_encoding(line))
-    if "->" in text or _TIME_STAMP.fullmatch(text):
+    if "->" in text or _is_time_stamp(text):
         return None
     return _quote_speech(_without_dash(text))
 
 
 def _without_dash(text: str) -> str:
     return text.lstrip("-").lstrip()
+
+
+def _is_time_stamp(text: str) -> bool:
+    return text.endswith(":") and text != ":" and not text.strip("0123456789: ")
 
 
 def _quote_speech(text: str) -> str:

@@ -177,6 +177,13 @@ def test_chunks_cut_where_the_cleaner_allows_give_the_whole_texts_output(name: s
     assert cuts > 100
 
 
+@pytest.mark.parametrize("name", CLEANERS)
+@pytest.mark.parametrize("unit", [" ", ".", '"', "1", "1 :", "- ", "= ", "[", "''", "\t", "= = = "])
+def test_a_huge_line_of_one_thing_takes_linear_time(name: str, unit: str) -> None:
+    # Anything quadratic would take hours here, and meet the suite's time limit.
+    assert len(list(CLEANERS[name].clean([unit * 100_000 + "x y"]))) <= 2
+
+
 def test_boundaries_say_what_may_cut_does() -> None:
     for cleaner in CLEANERS.values():
         assert cleaner.may_cut("", "") is (cleaner.boundary is Boundary.LINE)

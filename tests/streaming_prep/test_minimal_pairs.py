@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 from elc_composer.errors import DataError
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, SUPPLEMENT_PARADIGMS
@@ -15,6 +18,20 @@ from streaming_prep.minimal_pairs import convert_minimal_pairs, write_minimal_pa
 from tests.conftest import require
 
 PAIR = {"sentence_good": "Cats sleep.", "sentence_bad": "Cats sleeps."}
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("S3_ENDPOINT_URL", f"http://{host}:{port}")
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="minimal-pairs")
+    yield "s3://minimal-pairs"
+    server.stop()
 
 
 def blimp(**changes: Any) -> dict[str, Any]:
@@ -109,6 +126,15 @@ def test_mds_holds_the_same_pairs_and_the_same_bytes_every_time(tmp_path: Path) 
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     convert_minimal_pairs(tmp_path / "in", tmp_path / "out")
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+def test_pairs_go_to_a_bucket_and_come_back(tmp_path: Path, bucket: str) -> None:
+    write(tmp_path / "a.jsonl", *(blimp(pair_id=index) for index in range(5)))
+    pairs = read_minimal_pairs(tmp_path)
+    write_minimal_pairs(pairs, f"{bucket}/pairs")
+    assert read_minimal_pairs(f"{bucket}/pairs") == pairs
+    with pytest.raises(DataError, match="no MDS folder of minimal pairs at s3://"):
+        read_minimal_pairs(f"{bucket}/elsewhere")
 
 
 def test_nothing_is_written_over_other_files_or_from_bad_pairs(tmp_path: Path) -> None:

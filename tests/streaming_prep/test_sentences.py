@@ -70,3 +70,7 @@ def test_the_short_cut_agrees_with_punkt() -> None:
             assert split_line(line) == expected
             short_cuts += len(expected) == 1
     assert short_cuts > 1000
+
+
+def test_a_line_of_dots_takes_linear_time() -> None:
+    assert split_line("." * 200_000) == ["." * 200_000]
