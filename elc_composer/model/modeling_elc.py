@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -201,21 +203,39 @@ class ElcModel(PreTrainedModel):
         sqrt(1 / (2 (1 + i))); biases 0; layer weights as `ElcConfig.layer_mixing` says.
         """
         std = math.sqrt(2.0 / (5.0 * self.config.hidden_size)) * getattr(module, "init_scale", 1.0)
+        draw = partial(nn.init.trunc_normal_, std=std, a=-2 * std, b=2 * std)
         if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+            fill_whole(module.weight, draw)
             if getattr(module, "bias", None) is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif isinstance(module, Embedding):
-            nn.init.trunc_normal_(module.relative_embedding, std=std, a=-2 * std, b=2 * std)
+            fill_whole(module.relative_embedding, draw)
         elif isinstance(module, RelativePositions):
             module.reset_parameters()
         elif isinstance(module, (ElcLayer, Encoder)) and hasattr(module, "prev_layer_weights"):
-            values = torch.zeros(len(module.prev_layer_weights))
-            values[-1] = self.config.mixing_rule.previous_layer_init
-            module.prev_layer_weights.copy_(values)
+            fill_whole(module.prev_layer_weights, self._init_layer_weights)
+
+    def _init_layer_weights(self, weights: Tensor) -> None:
+        weights.zero_()
+        weights[-1] = self.config.mixing_rule.previous_layer_init
+
+
+def fill_whole(parameter: Tensor, fill: Callable[[Tensor], object]) -> None:
+    """Run an in-place initializer on a whole parameter, also where each rank holds only its shard of it (a DTensor).
+
+    Ranks that draw their shards apart would repeat each other's numbers wherever DTensors share no random state.
+    """
+    if not hasattr(parameter, "device_mesh"):
+        fill(parameter)
+        return
+    from torch.distributed.tensor import distribute_tensor
+
+    whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+    fill(whole)
+    parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements))
 
 
 class ElcForMaskedLM(ElcModel):

@@ -43,7 +43,7 @@ def relative_error(actual: Tensor, expected: np.ndarray) -> float:
 
 
 def golden_names() -> list[str]:
-    """Stems of the model files to compare with: the four variants (a test skips what is absent) and any others there."""
+    """Stems of the model files to compare with: the four variants (tests skip the absent) and any others there."""
     folder = Path(os.environ.get("ELC_GOLDEN_DIR", ROOT.parent / "shared" / "golden")) / "model"
     return sorted({"base", "zero", "normalized", "weighted_output", *(path.stem for path in folder.glob("*.npz"))})
 
