@@ -1,0 +1,190 @@
+"""Before anything is built: are the prepared data there, and do they fit the run?"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from composer.utils import dist
+from streaming.base.format import get_index_basename
+from streaming.base.format.mds.encodings import is_mds_encoding_safe
+from streaming.base.storage.download import CloudDownloader
+from streaming.base.world import World
+
+from elc_composer.data.config import DataConfig
+from elc_composer.data.paths import StreamPlace, is_address, resolve_all
+from elc_composer.data.streaming import CheckedStream
+from elc_composer.errors import DataError
+
+SAMPLES_READ = 64
+"""Samples of every stream's first shard that are looked at."""
+
+
+def check_data(config: DataConfig, *, seq_lengths: Iterable[int], splits: Iterable[str], vocab_size: int) -> None:
+    """Read the index and some samples of every stream, for every sequence length and split that the run will use.
+
+    Only the first rank of each node reads; all ranks raise what one of them found.
+
+    Raises:
+        ConfigError: for streams that name no folder.
+        DataError: a folder, sequence length or split that is not there; an index without `input_ids`, or with a column
+            that only unpickling could read; a token id outside the vocabulary; a segment too long for its length.
+    """
+    found = None
+    if dist.get_local_rank() == 0:
+        try:
+            for seq_length in sorted(set(seq_lengths)):
+                for split in dict.fromkeys(splits):
+                    for place in resolve_all(config, seq_length, split):
+                        _check_place(place, seq_length, vocab_size, config)
+        except DataError as error:
+            found = str(error)
+    for message in dist.all_gather_object(found):
+        if message is not None:
+            raise DataError(message)
+
+
+def _check_place(place: StreamPlace, seq_length: int, vocab_size: int, config: DataConfig) -> None:
+    index = _read_index(place, config.download_timeout)
+    shards = index.get("shards") or []
+    if not sum(shard.get("samples", 0) for shard in shards):
+        raise DataError(f"{place.source} holds no samples: prepare it with text.")
+    for shard in shards:
+        _check_columns(place, shard, config.validate_hash)
+    for number, ids in enumerate(_first_samples(place, shards[0], config)):
+        if len(ids) > seq_length - 2:
+            raise DataError(
+                f"{place.source}: sample {number} has {len(ids)} tokens, but {seq_length} leave room for "
+                f"{seq_length - 2} beside [CLS] and [SEP]: prepare the data for that sequence length."
+            )
+        if ids.size and int(ids.max()) >= vocab_size:
+            raise DataError(
+                f"{place.source}: sample {number} holds token id {int(ids.max())}, but the model's vocabulary has "
+                f"{vocab_size} entries: the data were prepared with another tokenizer."
+            )
+
+
+def _read_index(place: StreamPlace, timeout: float) -> dict[str, Any]:
+    name = get_index_basename()
+    if place.remote is None or not is_address(place.remote):
+        folder = Path(place.remote or place.local)
+        path = folder / place.split / name
+        if not path.is_file():
+            raise DataError(_what_is_missing(place, folder))
+        text = path.read_text()
+    else:
+        try:
+            text = _download(f"{place.remote}/{place.split}/{name}", timeout)
+        except Exception as error:
+            raise DataError(_what_is_missing_remotely(place, error, timeout)) from error
+    try:
+        index = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{place.source}/{name} is not JSON ({error}): prepare the data again.") from error
+    if not isinstance(index, dict):
+        raise DataError(f"{place.source}/{name} is not an index of shards: prepare the data again.")
+    return index
+
+
+def _download(address: str, timeout: float) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "file")
+        CloudDownloader.direct_download(address, path, timeout)
+        return Path(path).read_text()
+
+
+def _what_is_missing(place: StreamPlace, folder: Path) -> str:
+    root = folder.parent
+    if not root.is_dir():
+        return f"the data folder {root} does not exist: write it with `python -m streaming_prep build --out {root}`."
+    if not folder.is_dir():
+        there = sorted(int(m[1]) for path in root.glob("seq_*") if (m := re.fullmatch(r"seq_(\d+)", path.name)))
+        return _not_prepared(str(root), folder.name, there)
+    splits = sorted(path.parent.name for path in folder.glob("*/" + get_index_basename()))
+    return f"{folder} has no split {place.split!r}, but {', '.join(splits) or 'none'}: prepare it, or name another."
+
+
+def _what_is_missing_remotely(place: StreamPlace, error: Exception, timeout: float) -> str:
+    root, _, folder = (place.remote or "").rpartition("/")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    try:
+        outputs = json.loads(_download(f"{root}/manifest.json", timeout))["outputs"]
+    except Exception:
+        return f"cannot read {place.source} ({reason}): check address, credentials and S3_ENDPOINT_URL."
+    there = sorted({int(m[1]) for name in outputs if (m := re.fullmatch(r"seq_(\d+)/.*", name))})
+    if f"{folder}/{place.split}" in outputs:
+        return f"{root}/manifest.json names {folder}/{place.split}, but it cannot be read ({reason}): upload it again."
+    if any(name.startswith(folder + "/") for name in outputs):
+        return f"{place.remote} has no split {place.split!r}: prepare it, or name another."
+    return _not_prepared(root, folder, there)
+
+
+def _not_prepared(root: str, folder: str, there: list[int]) -> str:
+    length = folder.removeprefix("seq_")
+    names = ", ".join(map(str, there)) or "none"
+    return (
+        f"{root} is not prepared for a sequence length of {length}, but for {names}: "
+        f"run streaming_prep with `--seq-length {length}`, or change the stages."
+    )
+
+
+def _check_columns(place: StreamPlace, shard: dict[str, Any], validate_hash: str | None) -> None:
+    names, encodings = shard.get("column_names") or [], shard.get("column_encodings") or []
+    for name, encoding in zip(names, encodings):
+        if not is_mds_encoding_safe(encoding):
+            raise DataError(
+                f"{place.source}: column {name!r} is encoded as {encoding!r}, which can run code when it is read; "
+                "it is refused. Write the data anew without it."
+            )
+    columns = dict(zip(names, encodings))
+    encoding = columns.get("input_ids", "")
+    if not re.fullmatch(r"ndarray:(uint16|uint32|int32|int64)", encoding):
+        held = ", ".join(f"{name}: {kind}" for name, kind in columns.items()) or "nothing"
+        raise DataError(
+            f"{place.source} holds {held}; a column `input_ids: ndarray:uint16` (or uint32) is needed: "
+            "prepare the data with streaming_prep."
+        )
+    for part in (shard.get("zip_data") or shard.get("raw_data") or {},):
+        if validate_hash and validate_hash not in part.get("hashes", {}):
+            raise DataError(
+                f"{place.source} was written without {validate_hash} hashes, but with "
+                f"{', '.join(part.get('hashes', {})) or 'none'}: change data.validate_hash."
+            )
+
+
+def _first_samples(place: StreamPlace, shard_info: dict[str, Any], config: DataConfig) -> list[np.ndarray]:
+    compressed = (
+        shard_info.get("zip_data")
+        and not (Path(place.local) / place.split / shard_info["raw_data"]["basename"]).is_file()
+    )
+    if place.remote is None and compressed and not os.access(Path(place.local) / place.split, os.W_OK):
+        raise DataError(
+            f"{place.source} holds compressed shards and cannot be written to: give the folder as remote and a cache "
+            "as local."
+        )
+    stream = CheckedStream(remote=place.remote, local=place.local, split=place.split)
+    stream.apply_default(
+        {
+            "split": None,
+            "download_retry": config.download_retry,
+            "download_timeout": config.download_timeout,
+            "validate_hash": config.validate_hash,
+            "keep_zip": config.keep_zip,
+        }
+    )
+    world = World(num_nodes=1, ranks_per_node=1, workers_per_rank=1, worker=0)
+    try:
+        shard = stream.get_shards(world, False)[0]
+        stream.prepare_shard(shard)
+        return [np.asarray(shard[i]["input_ids"]) for i in range(min(len(shard), SAMPLES_READ))]
+    except DataError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{place.source} cannot be read ({reason}): prepare it again.") from error

@@ -1,0 +1,188 @@
+"""Loaders for training and for the loss on held-out text, as Composer's DataSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from composer.core import DataSpec
+from composer.utils import dist
+from streaming import StreamingDataLoader
+from torch.utils.data import DataLoader, Dataset
+
+from elc_composer.data.collate import MaskingCollator, Segment
+from elc_composer.data.config import DataConfig
+from elc_composer.data.masking import IGNORED, MaskingConfig, TokenIds
+from elc_composer.data.paths import resolve_all
+from elc_composer.data.streaming import CheckedStream, SegmentDataset
+from elc_composer.errors import DataError
+
+
+class WholeEpochLoader(StreamingDataLoader):
+    """StreamingDataLoader for which an epoch with too few batches is an error, not the epoch's end."""
+
+    dataset: SegmentDataset
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The epoch's batches.
+
+        Raises:
+            DataError: where the dataset ends before its last batch.
+        """
+        batches = 0
+        for batch in super().__iter__():
+            batches += 1
+            yield batch
+        epoch, done = self.dataset.position()
+        expected = self.dataset.batches_per_epoch - done
+        if batches < expected:
+            raise DataError(
+                f"{self.dataset.names} ended after {batches} of {expected} batches in epoch {epoch}: "
+                "a shard could not be read; the log above says which."
+            )
+
+
+class SegmentArray(Dataset[Segment]):
+    """A SegmentDataset by index, in its stored order: for evaluation, where every sample comes once."""
+
+    def __init__(self, segments: SegmentDataset) -> None:
+        self.segments = segments
+
+    def __len__(self) -> int:
+        return self.segments.size
+
+    def __getitem__(self, index: int) -> Segment:
+        sample = self.segments[index]
+        return Segment(input_ids=sample["input_ids"], sample_id=index, epoch=0, step=0)
+
+
+def count_tokens(batch: dict[str, Any]) -> dict[str, int]:
+    """A batch's tokens without padding (`total`) and its labels (`loss_generating`), without a look at the device."""
+    if "token_counts" in batch:
+        return {"total": sum(batch["token_counts"]), "loss_generating": sum(batch["label_counts"])}
+    return {"total": int(batch["attention_mask"].sum()), "loss_generating": int((batch["labels"] != IGNORED).sum())}
+
+
+def count_samples(batch: dict[str, Any]) -> int:
+    """A batch's sequences."""
+    return len(batch["input_ids"])
+
+
+def build_train_loader(
+    config: DataConfig,
+    masking: MaskingConfig,
+    tokens: TokenIds,
+    *,
+    seq_length: int,
+    device_batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    total_steps: int = 1,
+    stage: int = 0,
+) -> DataSpec:
+    """Training batches of one length stage.
+
+    Args:
+        config: streams and transport.
+        masking: how tokens are chosen.
+        tokens: the tokenizer's facts.
+        seq_length: T of the batches.
+        device_batch_size: sequences of an optimizer step on one device (Composer cuts them into microbatches).
+        seed: of the run; shuffling (unless `config.shuffle_seed` is given), masks and cuts hang on it.
+        first_step: optimizer steps of the run before this stage.
+        total_steps: optimizer steps of the run.
+        stage: number of the stage, so that two stages of one length get other orders and masks.
+
+    Raises:
+        ConfigError: for streams that name no folder.
+        DataError: for streams without a whole batch.
+    """
+    shuffle_seed = seed if config.shuffle_seed is None else config.shuffle_seed
+    dataset = _open(config, seq_length, config.train_split, device_batch_size, config.shuffle, shuffle_seed + stage)
+    collator = MaskingCollator(
+        seq_length=seq_length,
+        masking=masking,
+        tokens=tokens,
+        seed=_stage_seed(seed, stage),
+        first_step=first_step,
+        total_steps=total_steps,
+        short_p=config.short_p,
+        pad_to=config.pad_to,
+    )
+    workers = {}
+    if config.num_workers:
+        workers = {
+            "prefetch_factor": config.prefetch_factor,
+            "persistent_workers": True,
+            "timeout": config.batch_timeout,
+        }
+    loader = WholeEpochLoader(
+        dataset,
+        batch_size=device_batch_size,
+        collate_fn=collator,
+        num_workers=config.num_workers,
+        pin_memory=torch.cuda.is_available(),
+        drop_last=True,
+        **workers,
+    )
+    return DataSpec(loader, get_num_samples_in_batch=count_samples, get_num_tokens_in_batch=count_tokens)
+
+
+def build_eval_loader(
+    config: DataConfig,
+    masking: MaskingConfig,
+    tokens: TokenIds,
+    *,
+    seq_length: int,
+    device_batch_size: int,
+    seed: int,
+) -> DataSpec:
+    """Held-out batches: every sample once (over all ranks), in order, always with the same masks, nothing cut."""
+    dataset = SegmentArray(_open(config, seq_length, config.eval_split, device_batch_size, shuffle=False, seed=0))
+    loader = DataLoader(
+        dataset,
+        batch_size=device_batch_size,
+        sampler=dist.get_sampler(dataset, shuffle=False, drop_last=False),
+        collate_fn=MaskingCollator(
+            seq_length=seq_length, masking=masking, tokens=tokens, seed=seed, pad_to=config.pad_to, fixed=True
+        ),
+        pin_memory=torch.cuda.is_available(),
+    )
+    return DataSpec(loader, get_num_samples_in_batch=count_samples, get_num_tokens_in_batch=count_tokens)
+
+
+def _open(
+    config: DataConfig, seq_length: int, split: str, device_batch_size: int, shuffle: bool, seed: int
+) -> SegmentDataset:
+    streams = [
+        CheckedStream(
+            remote=place.remote,
+            local=place.local,
+            split=place.split,
+            proportion=stream.proportion,
+            repeat=stream.repeat,
+            choose=stream.choose,
+        )
+        for place, stream in zip(resolve_all(config, seq_length, split), config.streams)
+    ]
+    return SegmentDataset(
+        streams=streams,
+        batch_size=device_batch_size,
+        shuffle=shuffle,
+        shuffle_seed=seed,
+        shuffle_algo=config.shuffle_algo,
+        shuffle_block_size=config.shuffle_block_size,
+        num_canonical_nodes=config.num_canonical_nodes,
+        epoch_size=config.epoch_size,
+        predownload=config.predownload,
+        cache_limit=config.cache_limit,
+        keep_zip=config.keep_zip,
+        validate_hash=config.validate_hash,
+        download_retry=config.download_retry,
+        download_timeout=config.download_timeout,
+    )
+
+
+def _stage_seed(seed: int, stage: int) -> int:
+    return seed + (stage << 48)

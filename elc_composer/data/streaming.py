@@ -1,0 +1,162 @@
+"""Segments from MDS shards, each with its id, its epoch and the step that it is for; what goes wrong says so.
+
+Two things that StreamingDataset leaves open are settled here.
+
+**Position.** A mask that follows a schedule needs to know how far the run is, and a worker process works ahead of it.
+But the order of samples is fixed: worker w of W yields every W-th batch, beginning with the w-th after the place of
+resumption. So a worker counts what it has yielded and knows each sample's batch without asking anybody.
+
+**Epochs of whole batches.** An epoch ends with the last batch that every rank can fill with samples that no other
+batch of the epoch has; what is left over comes in another epoch, since the order changes. (StreamingDataset repeats
+samples to make ranks and canonical nodes even.)
+
+Failures: StreamingDataset downloads in background threads, and one that raises ends the epoch as if it were over, or
+hangs the other workers. Here a background download that fails is only noted; the shard is fetched again in the
+foreground when its first sample is due, where an error reaches the training loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from streaming import Stream, StreamingDataset
+from streaming.base.dataset import _ShardState
+from streaming.base.format import Reader
+from streaming.base.world import World
+
+from elc_composer.data.collate import Segment
+from elc_composer.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+class CheckedStream(Stream):
+    """A stream that fetches a damaged shard once more, and names the stream and shard where that does not help."""
+
+    def prepare_shard(self, shard: Reader) -> int:
+        """Have the shard's files present, decompressed and checked; returns the change in cache usage, in bytes.
+
+        Raises:
+            DataError: where the shard cannot be had.
+        """
+        in_place = self.remote is None or os.path.abspath(self.remote) == os.path.abspath(self.local)
+        for last in (in_place, True):
+            try:
+                return super().prepare_shard(shard)
+            except Exception as error:
+                complaint = self._complaint(shard, error)
+                if not in_place:
+                    self._discard(shard)
+                if last:
+                    raise DataError(complaint) from error
+                log.warning("%s; fetching it again", complaint)
+        raise AssertionError
+
+    def _discard(self, shard: Reader) -> None:
+        # What failed its check must not be found by the next attempt, nor by the next run.
+        for info in chain.from_iterable(shard.file_pairs):
+            for ending in ("", ".tmp"):
+                if info is not None:
+                    Path(self.local, self.split, info.basename + ending).unlink(missing_ok=True)
+
+    def _complaint(self, shard: Reader, error: Exception) -> str:
+        names = ", ".join(info.basename for info in chain.from_iterable(shard.file_pairs) if info is not None)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"stream {self.remote or self.local}/{self.split}: shard {names} cannot be read: {reason}"
+
+
+class SegmentDataset(StreamingDataset):
+    """StreamingDataset of one `input_ids` column; iterating yields `Segment`s, in whole batches.
+
+    Args:
+        streams: the streams, of one sequence length.
+        batch_size: samples of a batch on one device.
+        options: StreamingDataset's own.
+
+    Raises:
+        DataError: where the streams have fewer samples than one batch over all ranks.
+    """
+
+    def __init__(self, *, streams: list[CheckedStream], batch_size: int, **options: Any) -> None:
+        super().__init__(streams=streams, batch_size=batch_size, **options)
+        self.device_batch_size = batch_size
+        self.world = World.detect()
+        if self.batches_per_epoch < 1:
+            raise DataError(
+                f"{self.names} give {self.epoch_size} samples an epoch, fewer than the global batch of "
+                f"{self.global_batch_size}: lower the batch size or repeat the streams (data.streams: repeat)."
+            )
+
+    @property
+    def names(self) -> str:
+        """The streams' places, for messages."""
+        return "stream " + ", ".join(f"{stream.remote or stream.local}/{stream.split}" for stream in self.streams)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of a batch over all ranks."""
+        return self.device_batch_size * self.world.num_ranks
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of every rank in an epoch, whatever the number of workers."""
+        rows = self.num_canonical_nodes or self.world.num_nodes
+        # The order visits the canonical nodes in turn; only its last visit can hold repeated samples.
+        return self.epoch_size // rows * rows // self.global_batch_size
+
+    def __len__(self) -> int:
+        """Samples of this rank in an epoch."""
+        return self.batches_per_epoch * self.device_batch_size
+
+    def load_state_dict(self, obj: dict[str, Any]) -> None:
+        """Continue where that state was saved; the number of canonical nodes stays what it was there."""
+        super().load_state_dict(obj)
+        self.num_canonical_nodes = obj["num_canonical_nodes"]
+
+    def get_item(self, sample_id: int, retry: int = 7) -> Any:
+        """The sample with that id, blocking until its shard is here: `input_ids` and `sample_id`."""
+        sample = super().get_item(sample_id, retry)
+        return {"input_ids": sample["input_ids"], "sample_id": int(sample_id)}
+
+    def position(self) -> tuple[int, int]:
+        """The epoch being iterated, and the batches of it that were done before it was resumed."""
+        state = self.state_dict(num_samples=0, from_beginning=False)
+        return state["epoch"], state["sample_in_epoch"] // self.global_batch_size
+
+    def __iter__(self) -> Iterator[Segment]:  # type: ignore[override]
+        """This worker's share of the epoch, or of what is left of it."""
+        samples = super().__iter__()
+        first = next(samples, None)
+        if first is None:
+            return
+        # Only now is the epoch settled between the workers.
+        epoch, done = self.position()
+        worker = World.detect()
+        batches = self.batches_per_epoch
+        for index, sample in enumerate(chain([first], samples)):
+            batch = done + index // self.device_batch_size * worker.workers_per_rank + worker.worker_of_rank
+            if batch >= batches:
+                return
+            yield Segment(
+                input_ids=sample["input_ids"],
+                sample_id=sample["sample_id"],
+                epoch=epoch,
+                step=epoch * batches + batch,
+            )
+
+    def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
+        """Have a shard here; a failure is an error only where somebody waits for it (`blocking`)."""
+        try:
+            super().prepare_shard(shard_id, blocking)
+        except Exception as error:
+            # The state is left at "preparing", for which others wait without end. "Local" sends them to read the shard,
+            # where its absence leads to another attempt in the foreground.
+            self._shard_states[shard_id] = _ShardState.LOCAL
+            if blocking:
+                raise
+            log.warning("download ahead failed, to be tried again when needed: %s", error)

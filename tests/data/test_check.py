@@ -1,0 +1,110 @@
+"""What is wrong with prepared data is said in one sentence before anything is built."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streaming import MDSWriter
+
+from elc_composer.data import DataConfig, StreamConfig, check_data
+from elc_composer.errors import DataError
+from tests.data.prepared import VOCAB_SIZE, write_split
+
+
+def check(root: Path | str, seq_length: int = 16, split: str = "train", vocab_size: int = VOCAB_SIZE, **stream) -> None:
+    config = DataConfig(streams=[StreamConfig(remote=str(root), **stream)], download_retry=1)
+    check_data(config, seq_lengths=[seq_length], splits=[split], vocab_size=vocab_size)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_split(tmp_path / "data", 30)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+@pytest.mark.parametrize("with_cache", [False, True])
+def test_good_data_pass(tmp_path: Path, compression: str | None, with_cache: bool) -> None:
+    write_split(tmp_path / "data", 30, compression=compression)
+    check(tmp_path / "data", **({"local": str(tmp_path / "cache")} if with_cache else {}))
+
+
+def test_a_missing_folder_is_named_with_the_command_that_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data folder .*nowhere does not exist.*streaming_prep build --out"):
+        check(tmp_path / "nowhere")
+
+
+def test_a_sequence_length_that_was_not_prepared_names_those_that_were(root: Path) -> None:
+    write_split(root, 5, seq_length=32)
+    with pytest.raises(DataError, match=r"not prepared for a sequence length of 64, but for 16, 32: .*--seq-length 64"):
+        check(root, seq_length=64)
+
+
+def test_a_missing_split_names_the_others(root: Path) -> None:
+    with pytest.raises(DataError, match="no split 'dev', but train"):
+        check(root, split="dev")
+
+
+def test_ids_beyond_the_vocabulary(root: Path) -> None:
+    with pytest.raises(DataError, match=r"holds token id \d+, but the model's vocabulary has 100 entries"):
+        check(root, vocab_size=100)
+
+
+def test_segments_that_are_too_long(root: Path) -> None:
+    (root / "seq_16").rename(root / "seq_8")
+    with pytest.raises(DataError, match=r"has \d+ tokens, but 8 leave room for 6"):
+        check(root, seq_length=8)
+
+
+def test_an_index_without_input_ids(tmp_path: Path) -> None:
+    write_split(tmp_path, 5, column={"words": "ndarray:uint16"})
+    with pytest.raises(DataError, match=r"holds words: ndarray:uint16; a column `input_ids"):
+        check(tmp_path)
+
+
+def test_a_pickled_column_is_refused_and_never_read(tmp_path: Path) -> None:
+    out = tmp_path / "seq_16" / "train"
+    with MDSWriter(out=str(out), columns={"input_ids": "ndarray:uint16", "notes": "pkl"}) as writer:
+        writer.write({"input_ids": np.array([8, 9], np.uint16), "notes": Bomb(str(tmp_path / "exploded"))})
+    with pytest.raises(DataError, match="column 'notes' is encoded as 'pkl', which can run code"):
+        check(tmp_path)
+    assert not (tmp_path / "exploded").exists()
+    pickle.loads(pickle.dumps(Bomb(str(tmp_path / "exploded"))))
+    assert (tmp_path / "exploded").exists(), "the bomb works: what kept it from going off was the refusal"
+
+
+class Bomb:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_an_index_that_is_not_json(root: Path) -> None:
+    (root / "seq_16" / "train" / "index.json").write_text("{")
+    with pytest.raises(DataError, match=r"index\.json is not JSON"):
+        check(root)
+
+
+def test_an_empty_index(root: Path) -> None:
+    (root / "seq_16" / "train" / "index.json").write_text(json.dumps({"version": 2, "shards": []}))
+    with pytest.raises(DataError, match="holds no samples"):
+        check(root)
+
+
+def test_a_shard_that_is_not_there(root: Path) -> None:
+    for shard in (root / "seq_16" / "train").glob("shard.00000*"):
+        shard.unlink()
+    with pytest.raises(DataError, match=r"shard\.00000\.mds.* cannot be read"):
+        check(root)
+
+
+def test_a_hash_that_the_index_does_not_hold(root: Path) -> None:
+    config = DataConfig(streams=[StreamConfig(local=str(root))], validate_hash="xxh128")
+    with pytest.raises(DataError, match="written without xxh128 hashes, but with sha256"):
+        check_data(config, seq_lengths=[16], splits=["train"], vocab_size=VOCAB_SIZE)
