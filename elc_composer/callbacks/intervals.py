@@ -24,6 +24,8 @@ class Interval:
 
     def __init__(self, text: str, field: str) -> None:
         try:
+            if text.strip()[-1:].isdigit():
+                raise ValueError("no unit")
             self.time = Time.from_timestring(text)
         except ValueError as error:
             raise ConfigError(

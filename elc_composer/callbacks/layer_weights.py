@@ -19,7 +19,7 @@ from ..figures.heatmap import heatmap, small_multiples
 from .destinations import log_picture, save_picture
 from .intervals import Interval
 from .names import clean_name, layer_labels
-from .records import Records, run_folder
+from .records import Records, run_path
 from .shards import Shards
 
 HISTORY_LIMIT = 1024
@@ -109,7 +109,7 @@ class LayerWeightMonitor(Callback):
         self._interval.restart(state)
         self._pictures.restart(state)
         self._find(state)
-        self._folder = run_folder(self.folder, state)
+        self._folder = run_path(self.folder, state)
         step = int(state.timestamp.batch)
         self.history = [record for record in self.history if record["step"] <= step]
         if not self._shards:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from composer.core import State
 from composer.loggers import Logger, LoggerDestination
 from composer.utils import dist
 
-from .records import Records, plain, read_records, run_folder
+from .records import Records, plain, read_records, run_path
 
 
 def number(value: Any) -> float | int | str | bool | None:
@@ -36,34 +35,31 @@ class MetricsFile(LoggerDestination):
     not the run.
     """
 
-    folder: str = "runs/{run_name}"
-    """Where the file goes, with Composer's placeholders."""
-    filename: str = "metrics.jsonl"
-    """Its name there."""
+    path: str = "runs/{run_name}/metrics.jsonl"
+    """The file, with Composer's placeholders."""
 
     def __post_init__(self) -> None:
         """Nothing is known of the run yet: metrics wait for it."""
-        self.path: Path | None = None
+        self._path: Path | None = None
+        self._records = Records(None)
         self._step = 0
         self._line: dict[str, float | int | str | bool | None] = {}
         self._start: int | None = None
-        self._warned = False
 
     def init(self, state: State, logger: Logger) -> None:
         """Learn the run's name."""
-        folder = run_folder(self.folder, state)
-        self.path = folder and folder / self.filename
+        self._path = run_path(self.path, state)
+        self._records = Records(self._path)
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Drop what an earlier attempt wrote beyond the step from which this one goes on."""
-        if self.path is None or self._start is not None:
+        if self._path is None or self._start is not None:
             return
         step = int(state.timestamp.batch)
-        records = Records(self.path)
-        kept = records.cut(step)
+        kept = self._records.cut(step)
         # the step's own line goes on growing: the next batch logs its loss under it
         same = [record for record in kept if record["step"] == step]
-        records.replace([record for record in kept if record["step"] < step])
+        self._records.replace([record for record in kept if record["step"] < step])
         self._line = {**(same[-1] if same else {}), **(self._line if self._step == step else {})}
         self._line.pop("step", None)
         self._step = step
@@ -95,35 +91,30 @@ class MetricsFile(LoggerDestination):
         self._write()
 
     def _open(self) -> None:
-        assert self.path is not None
+        assert self._path is not None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
-            self._start = self.path.stat().st_size
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch()
+            self._start = self._path.stat().st_size
         except OSError as error:
-            self._warn(error)
+            self._records.warn(error)
 
     def _write(self) -> int | None:
         """Put the line of the current step where it begins and return where it ends."""
-        if self.path is None or not self._line:
+        if self._path is None or not self._line:
             return self._start
         if self._start is None:
             self._open()
         line = json.dumps({"step": self._step, **self._line}) + "\n"
         try:
-            with self.path.open("r+b") as file:
+            with self._path.open("r+b") as file:
                 file.seek(self._start or 0)
                 file.write(line.encode())
                 file.truncate()
                 return file.tell()
         except OSError as error:
-            self._warn(error)
+            self._records.warn(error)
             return self._start
-
-    def _warn(self, error: OSError) -> None:
-        if not self._warned:
-            warnings.warn(f"{self.path} cannot be written, the run goes on without it: {error}", stacklevel=3)
-        self._warned = True
 
 
 def read_metrics(path: Path | str) -> dict[str, list[tuple[int, float]]]:

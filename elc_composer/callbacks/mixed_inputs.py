@@ -24,7 +24,7 @@ from .destinations import log_picture, save_picture
 from .intervals import Interval
 from .names import clean_name, layer_labels
 from .probes import Probe
-from .records import Records, run_folder
+from .records import Records, run_path
 
 
 @dataclass(eq=False)
@@ -88,7 +88,7 @@ class MixedInputMonitor(Callback):
         self._interval.restart(state)
         self._pictures.restart(state)
         self._find(state.model)
-        self._folder = run_folder(self.folder, state)
+        self._folder = run_path(self.folder, state)
         if self._probes:
             self._records = Records(self._folder and self._folder / "mixed_inputs.jsonl")
             self._records.cut(int(state.timestamp.batch))

@@ -13,11 +13,11 @@ from composer.core import State
 from composer.utils import dist, format_name_with_dist
 
 
-def run_folder(folder: str | None, state: State) -> Path | None:
-    """`folder` with Composer's placeholders (`{run_name}`, ...) filled in; None on ranks that write nothing."""
-    if folder is None or dist.get_global_rank() != 0:
+def run_path(path: str | None, state: State) -> Path | None:
+    """`path` with Composer's placeholders (`{run_name}`, ...) filled in; None on ranks that write nothing."""
+    if path is None or dist.get_global_rank() != 0:
         return None
-    return Path(format_name_with_dist(folder, run_name=str(state.run_name)))
+    return Path(format_name_with_dist(path, run_name=str(state.run_name)))
 
 
 def plain(value: Any) -> Any:
@@ -66,7 +66,7 @@ class Records:
             partial.write_text("".join(json.dumps(plain(record)) + "\n" for record in records), encoding="utf-8")
             os.replace(partial, self.path)
         except OSError as error:
-            self._warn(error)
+            self.warn(error)
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one record, which holds its `step`."""
@@ -77,9 +77,10 @@ class Records:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(plain(record)) + "\n")
         except OSError as error:
-            self._warn(error)
+            self.warn(error)
 
-    def _warn(self, error: OSError) -> None:
+    def warn(self, error: OSError) -> None:
+        """Say once that the disk failed."""
         if not self._warned:
             warnings.warn(f"{self.path} cannot be written, the run goes on without it: {error}", stacklevel=3)
         self._warned = True

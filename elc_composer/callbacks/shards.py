@@ -56,8 +56,9 @@ def _holders(parameter: Parameter, fsdp: FullyShardedDataParallel | None) -> lis
             if placement.is_replicate():
                 ranks = ranks.select(dim, 0)
         return [int(rank) for rank in ranks.reshape(-1)]
-    # what FSDP1 shards is 1-D; what it was told to ignore keeps its shape
-    if fsdp is not None and parameter.dim() == 1 and fsdp.sharding_strategy != ShardingStrategy.NO_SHARD:
+    # FSDP1 marks what it manages, and has no public way to ask; parameters that it was told to ignore stay whole
+    managed = fsdp is not None and getattr(parameter, "_fsdp_flattened", False)
+    if fsdp is not None and managed and fsdp.sharding_strategy != ShardingStrategy.NO_SHARD:
         # under hybrid sharding each group holds a replica: the first rank's group speaks
         size = torch.distributed.get_world_size(fsdp.process_group)
         return list(range(size))

@@ -16,7 +16,7 @@ from .destinations import log_histograms
 from .distributions import Spread, histogram, spread_of, sums_of, weighted_quantiles
 from .intervals import Interval
 from .names import units
-from .records import Records, run_folder
+from .records import Records, run_path
 from .sampling import Sample
 from .shards import Shards
 
@@ -85,7 +85,7 @@ class WeightDistributionMonitor(Callback):
         """Find out which part of each parameter lies on which rank."""
         self._interval.restart(state)
         self._find(state)
-        folder = run_folder(self.folder, state) if self.bins else None
+        folder = run_path(self.folder, state) if self.bins else None
         self._records = Records(folder and folder / "weight_histograms.jsonl")
         self._records.cut(int(state.timestamp.batch))
 
