@@ -1,8 +1,8 @@
 """Sentences to token ids, fast: every distinct space-separated piece is tokenized once and then looked up.
 
-Byte-level pre-tokenization never joins what stands on both sides of a space that is followed by something else, so the
-ids of a sentence are those of its pieces (each with the space before it) in a row. That holds for the tokenizers made
-here and the published ones; for any other kind sentences are encoded whole.
+Byte-level pre-tokenization never joins what stands on both sides of a single space, so the ids of a sentence are those
+of its pieces (each with the space before it) in a row. That holds for the tokenizers made here and the published ones;
+with any other kind, sentences are encoded whole, and so are those with other blanks than single spaces.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from tokenizers import Tokenizer
 
 _CACHED_PIECES = 400_000
 _BATCH = 1000
+_LINE_BREAKS = {"type": "Replace", "pattern": {"Regex": r"\s*[\r\n]\s*"}, "content": " "}
+"""The normalizer that `save_tokenizer` adds."""
 
 
 class Encoder:
@@ -23,7 +25,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._by_piece = _splits_at_spaces(tokenizer)
+        self.by_piece = _splits_at_spaces(tokenizer)
         self._first: dict[str, list[int]] = {}
         self._inner: dict[str, list[int]] = {}
 
@@ -41,7 +43,7 @@ class Encoder:
         return np.array(ids, np.int64), np.array(lengths, np.int32)
 
     def _each(self, sentences: Iterable[str]) -> Iterable[tuple[str, list[int]]]:
-        if self._by_piece:
+        if self.by_piece:
             return ((sentence, self._by_pieces(sentence)) for sentence in sentences)
         batch = list(sentences)
         encoded = (
@@ -51,9 +53,10 @@ class Encoder:
         return zip(batch, (encoding.ids for encoding in chain.from_iterable(encoded)))
 
     def _by_pieces(self, sentence: str) -> list[int]:
-        if "  " in sentence or sentence.endswith(" "):
+        pieces = sentence.split(" ")
+        if pieces != sentence.split():  # a run of spaces or any other blank, which may stay together
             return self._whole(sentence)
-        first, *pieces = sentence.split(" ")
+        first = pieces.pop(0)
         try:
             ids = self._first[first].copy()
         except KeyError:
@@ -82,7 +85,7 @@ def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
     steps = splitter.get("pretokenizers", [splitter])
     plain = all(not token["lstrip"] and not token["rstrip"] for token in description.get("added_tokens", []))
     return (
-        description.get("normalizer") is None
+        description.get("normalizer") in (None, _LINE_BREAKS)
         and plain
         and not any(" " in token["content"] for token in description.get("added_tokens", []))
         and bool(steps)

@@ -52,7 +52,7 @@ def pack(
     the segment and is begun again, from its first token, in the next. Of a sentence longer than a segment only the
     head is kept, and twice where it opens a document.
     `concat`: the stream is cut every seq_length - 2 tokens; nothing is repeated or lost. With `document_aware` a
-    document's end ends the segment, too; `published` never lets a segment hold two documents.
+    document's end ends the segment, too, as it always does with `published`.
 
     Args:
         sentence_lengths: int arrays [sentences], in order; 0 ends a document. Their borders have no meaning.

@@ -187,10 +187,10 @@ class Pipeline:
 
     def _plan_job(self, split: str, seq_length: int, tokenizing: list[Job], tokenized: list[Record]) -> Job:
         own = self._of_split(split)
-        last = [index + 1 == len(self._chunks) or self._chunks[index + 1][0] != self._chunks[index][0] for index in own]
+        ends = [index + 1 == len(self._chunks) or self._chunks[index + 1][0] != self._chunks[index][0] for index in own]
         spec = {
             "tokens_of": [tokenizing[index].key for index in own],
-            "ends_file": last,
+            "ends_document": [end and self.settings.packing != "published" for end in ends],
             "tokens": sum(tokenized[index]["tokens"] for index in own),
             "seq_length": seq_length,
             "packing": self.settings.packing,

@@ -34,7 +34,7 @@ class BuildSettings:
     packing: str = "published"
     """`published` or `concat`; see `streaming_prep.packing`."""
     document_aware: bool = False
-    """No segment holds two documents; always so for `published`."""
+    """No segment of `concat` holds two documents, or the text of two files."""
     shard_bytes: int = 16 << 20
     """Size of a shard before compression."""
     chunk_bytes: int = CHUNK_BYTES
@@ -52,8 +52,8 @@ class BuildSettings:
             raise ConfigError("--seq-length needs at least 3: [CLS], one token and [SEP]")
         if self.tokenizer is not None and not self.tokenizer.exists():
             raise ConfigError(f"the tokenizer {self.tokenizer} is not there; give --tokenizer a tokenizer.json")
-        if self.tokenizer is None and self.vocab_size < 300:
-            raise ConfigError(f"--vocab-size {self.vocab_size} has no room for the 256 bytes; give at least 300")
+        if self.tokenizer is None and self.vocab_size < 8:
+            raise ConfigError(f"--vocab-size {self.vocab_size} has no room beside the 7 special tokens; give more")
         if min(self.shard_bytes, self.chunk_bytes, self.max_line_bytes, self.min_frequency) < 1:
             raise ConfigError("sizes and frequencies are at least 1")
 
@@ -66,5 +66,4 @@ class BuildSettings:
             del values["vocab_size"], values["min_frequency"]
         values["tokenizer"] = "given" if self.tokenizer is not None else "trained"
         values["seq_lengths"] = sorted(set(self.seq_lengths))
-        values["document_aware"] = self.document_aware or self.packing == "published"
         return values

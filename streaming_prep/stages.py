@@ -70,8 +70,8 @@ def plan_segments(job: Job) -> Record:
     """All segments of a split at one sequence length: int64 [samples, 2] as `streaming_prep.packing` has them."""
     spec = job.spec
     blocks = (np.fromfile(path, np.int32) for path in job.inputs["lengths"])
-    # Files are documents' ends, whatever their last line is.
-    ended = (np.append(block, 0) if last else block for block, last in zip(blocks, spec["ends_file"]))
+    # The published text runs from one file on into the next; a document ends at a blank line only.
+    ended = (np.append(block, 0) if end else block for block, end in zip(blocks, spec["ends_document"]))
     meter = Meter()
     with atomic_file(job.data) as file:
         for segments in pack(ended, spec["seq_length"], spec["packing"], spec["document_aware"]):

@@ -1,0 +1,152 @@
+"""A build from end to end: what it writes, that Streaming reads it, and that only the input decides the bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streaming import StreamingDataset
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from streaming_prep.cleaners import CLEANERS
+from streaming_prep.cli import main
+from streaming_prep.reading import open_prepared
+from tests.conftest import require
+from tests.streaming_prep.corpora import build_small, contents, make_corpus
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "out"
+    build_small(corpus, out)
+    return out
+
+
+def segments(folder: Path, output: str) -> list[np.ndarray]:
+    with open_prepared(str(folder)) as opened:
+        return [segment for shard in opened.segments(output) for segment in shard]
+
+
+def test_the_folder_holds_what_training_reads_and_nothing_else(prepared: Path) -> None:
+    names = set(contents(prepared))
+    assert {"manifest.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"} <= names
+    folders = {name.rsplit("/", 1)[0] for name in names if name.startswith("seq_")}
+    assert folders == {"seq_16/train", "seq_16/dev", "seq_48/train", "seq_48/dev"}
+    patterns = r"manifest\.json|tokenizer/.*\.json|seq_\d+/(train|dev)/(index\.json|shard\.\d{5}\.mds\.zstd)"
+    assert all(re.fullmatch(patterns, name) for name in names)
+    assert "seq_16/train/shard.00001.mds.zstd" in names, "the corpus is large enough for several shards"
+
+
+def test_the_manifest_describes_sources_and_shards(prepared: Path, corpus: Path) -> None:
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    assert manifest["format_version"] == 1
+    assert len(manifest["sources"]) == 6
+    for source in manifest["sources"]:
+        data = (corpus / source["file"]).read_bytes()
+        assert source["sha256"] == hashlib.sha256(data).hexdigest()
+        assert (source["bytes"], source["words"]) == (len(data), len(data.decode().split()))
+    for split in ("train", "dev"):
+        tokens = sum(source["tokens"] for source in manifest["sources"] if source["split"] == split)
+        assert manifest["outputs"][f"seq_16/{split}"]["source_tokens"] == tokens
+    for name, output in manifest["outputs"].items():
+        assert output["column_dtype"] == "uint16"
+        held = segments(prepared, name)
+        assert (output["samples"], output["tokens"]) == (len(held), sum(map(len, held)))
+        for shard in output["shards"]:
+            data = (prepared / name / shard["file"]).read_bytes()
+            assert (shard["sha256"], shard["bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+    tokenizer = manifest["tokenizer"]
+    assert tokenizer["sha256"] == hashlib.sha256((prepared / tokenizer["file"]).read_bytes()).hexdigest()
+    assert tokenizer["vocab_size"] == len(AutoTokenizer.from_pretrained(prepared / "tokenizer"))
+
+
+def test_streaming_reads_every_segment_in_order(prepared: Path, tmp_path: Path) -> None:
+    name = "seq_48/train"
+    dataset = StreamingDataset(remote=str(prepared / name), local=str(tmp_path), batch_size=1, validate_hash="sha256")
+    expected = segments(prepared, name)
+    assert len(dataset) == len(expected)
+    for index, segment in enumerate(expected):
+        read: Any = dataset[index]["input_ids"]
+        assert read.dtype == np.uint16
+        np.testing.assert_array_equal(read, segment)
+
+
+@pytest.mark.parametrize("changes", [{}, {"workers": 2}, {"chunk_bytes": 1 << 20}], ids=str)
+def test_the_bytes_are_the_same_again(prepared: Path, corpus: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    build_small(corpus, tmp_path / "out", **changes)
+    assert contents(tmp_path / "out") == contents(prepared)
+
+
+def test_a_finished_build_is_left_alone(prepared: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*") if path.is_file()}
+    arguments = ["--vocab-size", "200", "--min-frequency", "2", "--seq-length", "16", "48", "--shard-bytes", "12000"]
+    assert main(["build", "--corpus", str(corpus), "--out", str(prepared), "--workers", "1", *arguments]) == 0
+    assert "complete already" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in prepared.rglob("*") if path.is_file()}
+
+
+def test_concat_holds_the_text_once(corpus: Path, tmp_path: Path) -> None:
+    manifest = build_small(corpus, tmp_path / "out", packing="concat")
+    figures = manifest["outputs"]["seq_48/train"]
+    assert (figures["duplication"], figures["dropped"]) == (0, 0)
+    assert figures["tokens"] == figures["source_tokens"]
+    assert figures["utilisation"] > 0.999
+    aware = build_small(corpus, tmp_path / "aware", packing="concat", document_aware=True)["outputs"]["seq_48/train"]
+    assert aware["tokens"] == aware["source_tokens"]
+    assert aware["utilisation"] < figures["utilisation"]
+
+
+def test_a_given_tokenizer_is_taken_as_it_is(prepared: Path, corpus: Path, tmp_path: Path) -> None:
+    build_small(corpus, tmp_path / "out", tokenizer=prepared / "tokenizer")
+    again = contents(tmp_path / "out")
+    assert {name: data for name, data in again.items() if name.startswith(("seq_", "tokenizer/"))} == {
+        name: data for name, data in contents(prepared).items() if name != "manifest.json"
+    }
+
+
+def test_other_settings_replace_the_folder_and_leave_nothing_behind(
+    prepared: Path, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out)
+    build_small(corpus, out, seq_lengths=[32])
+    build_small(corpus, tmp_path / "fresh", seq_lengths=[32])
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+@pytest.mark.golden
+def test_raw_text_to_segments_as_published(golden_dir: Path, tmp_path: Path) -> None:
+    lengths = [
+        int(match[1])
+        for path in sorted(require(golden_dir / "segment").glob("segments_*.npz"))
+        if (match := re.fullmatch(r"segments_(\d+)\.npz", path.name))
+    ]
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    raw = [name for name in CLEANERS if (golden_dir / "clean" / f"{name}.raw.txt").exists()]
+    if not lengths or len(raw) < len(CLEANERS) - 1:
+        pytest.skip(f"{golden_dir} holds no segments, or not the raw text of every corpus")
+    for name in raw:
+        shutil.copy(golden_dir / "clean" / f"{name}.raw.txt", corpus / f"{name}.train")
+    tokenizer = require(golden_dir / "tokenizer_small.json")
+    build_small(corpus, tmp_path / "out", tokenizer=tokenizer, seq_lengths=lengths, chunk_bytes=3000)
+    decoder = Tokenizer.from_file(str(tokenizer))
+    for seq_length in lengths:
+        expected = np.load(golden_dir / "segment" / f"segments_{seq_length}.npz")
+        wanted = np.split(expected["tokens"], np.cumsum(expected["lengths"])[:-1])
+        found = segments(tmp_path / "out", f"seq_{seq_length}/train")
+        for index, (one, other) in enumerate(zip(found, wanted)):
+            assert one.tolist() == other.tolist(), (index, decoder.decode(one), decoder.decode(other))
+        assert len(found) == len(wanted)

@@ -1,0 +1,124 @@
+"""Verification finds what is wrong and names it; the other commands show what is there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from streaming_prep.cli import main
+from tests.streaming_prep.corpora import build_small, make_corpus
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("verify")
+    build_small(make_corpus(folder / "corpus"), folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture
+def prepared(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "out"))
+
+
+def test_a_whole_folder_passes(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(whole)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.strip() == ""
+    assert "seq_16/train" in captured.out
+    assert "dog" in captured.out, "decoded segments are shown"
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 0.999])
+def test_a_flipped_bit_is_found_and_its_shard_named(
+    prepared: Path, capsys: pytest.CaptureFixture[str], place: float
+) -> None:
+    shard = prepared / "seq_16" / "train" / "shard.00001.mds.zstd"
+    data = bytearray(shard.read_bytes())
+    data[int(place * len(data))] ^= 1
+    shard.write_bytes(data)
+    assert main(["verify", str(prepared)]) == 1
+    assert capsys.readouterr().err.strip() == (
+        "streaming_prep: seq_16/train/shard.00001.mds.zstd is damaged: its bytes are not those that were written"
+    )
+
+
+@pytest.mark.parametrize(
+    "file", ["seq_48/dev/shard.00000.mds.zstd", "seq_48/dev/index.json", "tokenizer/tokenizer.json"]
+)
+def test_a_missing_or_shortened_file_is_named(
+    prepared: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    data = (prepared / file).read_bytes()
+    (prepared / file).write_bytes(data[:-7])
+    assert main(["verify", str(prepared)]) == 1
+    assert file in capsys.readouterr().err
+    (prepared / file).unlink()
+    assert main(["verify", str(prepared)]) == 1
+    assert file in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"), [("tokens", 5, "the manifest says"), ("samples", 1, "the manifest says")]
+)
+def test_wrong_counts_are_found(
+    prepared: Path, capsys: pytest.CaptureFixture[str], key: str, value: int, words: str
+) -> None:
+    change_manifest(prepared, ["outputs", "seq_48/dev", key], value)
+    assert main(["verify", str(prepared)]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_ids_beyond_the_vocabulary_are_found(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change_manifest(prepared, ["tokenizer", "vocab_size"], 20)
+    assert main(["verify", str(prepared)]) == 1
+    assert "the vocabulary ends at 19" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_manifest_is_no_finished_build(
+    prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for damage in ("{", None):
+        if damage is None:
+            (prepared / "manifest.json").unlink()
+        else:
+            (prepared / "manifest.json").write_text(damage)
+        for command in ("verify", "stats", "sample"):
+            assert main([command, str(prepared)]) == 2
+            assert "manifest.json" in capsys.readouterr().err
+
+
+def test_stats_count_words_and_tokens_and_draw_lengths(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "lengths.png"
+    assert main(["stats", str(whole), "--picture", str(picture)]) == 0
+    manifest = json.loads((whole / "manifest.json").read_text())
+    words = sum(source["words"] for source in manifest["sources"] if source["split"] == "train")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["all", "train", f"{words:,}"] in [row[:3] for row in rows]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_sample_prints_the_same_segments_for_the_same_seed(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for seed in ("3", "3", "4"):
+        assert main(["sample", str(whole), "--output", "seq_16/train", "--count", "4", "--seed", seed]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] != printed[2]
+    assert printed[0].count("--- seq_16/train segment") == 4
+    assert "[PAR]" in printed[0]
+    assert main(["sample", str(whole), "--output", "seq_64/train"]) == 2
+    assert "there is seq_16/dev, seq_16/train" in capsys.readouterr().err
+
+
+def change_manifest(folder: Path, keys: list[str], value: int) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    place = manifest
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest))
