@@ -1,0 +1,71 @@
+"""Read torch files of unknown origin: tensors and plain containers, and classes only where a caller allows them."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from elc_composer.errors import DataError
+
+
+class Inert:
+    """Stands where a checkpoint holds an object of a class that is not wanted: takes anything, does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+        """An empty object, whatever the arguments."""
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def load_torch_file(path: Path, allowed: Iterable[type] = (), ignore_other_classes: bool = False) -> Any:
+    """Read a file of `torch.save` on the CPU without running anything in it.
+
+    Args:
+        path: the file.
+        allowed: classes that it may hold, beside tensors and plain containers.
+        ignore_other_classes: put an `Inert` in place of every object of another class, instead of refusing the file.
+
+    Raises:
+        DataError: if the file is damaged, or holds something that is not allowed.
+    """
+    classes: list[Any] = list(allowed)
+    try:
+        is_zip = zipfile.is_zipfile(path)
+        if ignore_other_classes and is_zip:
+            known = {f"{each.__module__}.{each.__qualname__}" for each in classes}
+            classes += [(Inert, name) for name in get_unsafe_globals_in_checkpoint(path) if name not in known]
+        with safe_globals(classes):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True if is_zip else None)
+    except pickle.UnpicklingError as error:
+        culprit = next((word for word in str(error).split() if "." in word and "GLOBAL" in str(error)), "")
+        raise DataError(
+            f"{path} holds more than weights and was refused, nothing of it was run: {culprit or error}"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise DataError(f"{path} cannot be read as a torch checkpoint: {str(error).splitlines()[0]}") from error
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} cannot be read as safetensors: {error}") from error

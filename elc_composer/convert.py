@@ -1,0 +1,73 @@
+"""Published ELC-BERT checkpoints in, transformers folders out.
+
+    python -m elc_composer.convert SRC OUT [--layer-mixing base] [--tokenizer FILE] [--config FILE]
+
+SRC is a training checkpoint (`*.bin`) or a folder in the published Hugging Face layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from elc_composer.checkpoints.published import Hints, read_published
+from elc_composer.errors import DataError
+from elc_composer.export import export_model
+from elc_composer.model import MIXING_RULES
+
+
+def convert(source: Path, out: Path, hints: Hints | None = None, tokenizer: Path | None = None) -> list[str]:
+    """Write a published checkpoint as a transformers folder.
+
+    Args:
+        source: training checkpoint file, or folder in the Hugging Face layout.
+        out: folder to write.
+        hints: what the files leave open.
+        tokenizer: tokenizer.json or its folder; by default the source folder's own, if it has one.
+
+    Returns:
+        One sentence on everything that was dropped, corrected or left out.
+
+    Raises:
+        DataError: if something is missing, damaged or does not fit.
+    """
+    model, notes = read_published(source, hints)
+    if tokenizer is None and (source / "tokenizer.json").is_file():
+        tokenizer = source
+    if tokenizer is None:
+        notes.append("no tokenizer was written; give one with --tokenizer")
+    export_model(model, tokenizer, out)
+    return notes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; 0 if the folder was written, 1 with one line on what is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m elc_composer.convert", description="A published ELC-BERT for transformers."
+    )
+    parser.add_argument("source", type=Path, help="training checkpoint (.bin) or Hugging Face folder")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--layer-mixing", choices=MIXING_RULES, help="variant, where parameter names do not tell it")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json or its folder")
+    parser.add_argument("--config", type=Path, help="JSON of the model's sizes, as the published configs/*.json")
+    parser.add_argument("--num-attention-heads", type=int, help="heads of each layer, where no config tells them")
+    parser.add_argument("--interleaved-qk", action="store_true", help="query and key rows alternate head by head")
+    chosen = parser.parse_args(arguments)
+    hints = Hints(chosen.layer_mixing, chosen.config, chosen.num_attention_heads, chosen.interleaved_qk)
+    try:
+        notes = convert(chosen.source, chosen.out, hints, chosen.tokenizer)
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for note in notes:
+        print(f"note: {note}")
+    print(
+        f"{chosen.out}: load it with AutoModelForMaskedLM.from_pretrained({str(chosen.out)!r}, trust_remote_code=True)"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
