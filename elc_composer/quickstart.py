@@ -1,0 +1,166 @@
+"""`make quickstart`: the whole path on a toy language, through the same commands that a real run takes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from elc_composer.callbacks.metrics_file import read_metrics
+from elc_composer.figures.curves import draw_curves
+from streaming_prep.toy.write import write_toy_language
+
+CONFIG = "yamls/quickstart.yaml"
+BLANK = "the dogs near the {mask} sleep ."
+
+
+def main() -> None:
+    """Generate, prepare, train, evaluate, draw, export and load back; everything goes into one folder."""
+    parser = argparse.ArgumentParser(prog="python -m elc_composer.quickstart", description=main.__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder, emptied first")
+    parser.add_argument("--words", type=int, default=300_000, help="size of the toy corpus")
+    parser.add_argument("--seed", type=int, default=0, help="of the toy language")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"replace a value of {CONFIG}")
+    options = parser.parse_args()
+    out: Path = options.out
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+
+    say("1. a toy language with number agreement, reflexives and the like, in BabyLM's layout")
+    toy = write_toy_language(out / "toy", options.seed, options.words)
+    print(f"{sum(toy.words.values()):,} words in {toy.corpus}, {sum(toy.pairs.values()):,} held-out minimal pairs")
+
+    say("2. raw text -> cleaned sentences -> tokenizer -> segments -> MDS shards")
+    data = out / "data"
+    build = ["-m", "streaming_prep", "build", "--corpus", toy.corpus, "--out", data]
+    run(*build, "--vocab-size", 1024, "--seq-length", 64, 128)
+    entries = json.loads((data / "manifest.json").read_text())["tokenizer"]["vocab_size"]
+
+    say("3. train, scoring minimal pairs before, while and after")
+    settings = {
+        "model.vocab_size": entries,
+        "run_folder": out,
+        "data.streams.0.local": data,
+        "evaluators.minimal_pairs.0.path": toy.minimal_pairs,
+    }
+    started = time.monotonic()
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    run("-m", "composer.cli.launcher", "-n", 1, "train.py", CONFIG, *overrides, *options.overrides)
+    train_seconds = time.monotonic() - started
+
+    say("4. pictures, and minimal pairs by paradigm")
+    history = read_metrics(out / "metrics.jsonl")
+    pictures = draw(history, out)
+    table = accuracies(history, list(toy.pairs))
+    print(render(table))
+
+    say("5. export to a transformers folder, load it back, fill a blank")
+    exported = out / "export"
+    run("-m", "elc_composer.export", out / "checkpoints", exported)
+    sentence, fillers = fill_blank(exported)
+    print(f"{sentence}: {', '.join(fillers)}")
+
+    summary = {
+        "accuracy_before": table["overall"][0],
+        "accuracy_after": table["overall"][1],
+        "final_loss": history["loss/train/total"][-1][1],
+        "final_dev_loss": history["metrics/dev/LanguageCrossEntropy"][-1][1],
+        "train_seconds": round(train_seconds, 1),
+        "accuracy_by_paradigm": table,
+        "filled_blank": {"sentence": sentence, "fillers": fillers},
+        "paths": {
+            "run": str(out),
+            "data": str(data),
+            "minimal_pairs": str(toy.minimal_pairs),
+            "checkpoints": str(out / "checkpoints"),
+            "export": str(exported),
+            "pictures": [str(picture) for picture in pictures],
+        },
+    }
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    say("done")
+    print(
+        f"accuracy on held-out pairs {table['overall'][0]:.3f} -> {table['overall'][1]:.3f}, {train_seconds:.0f} s of training"
+    )
+    print(
+        f"everything is in {out}: summary.json, {', '.join(picture.name for picture in pictures)}, checkpoints/, export/"
+    )
+    print("next: prepare a corpus of your own and train on it:")
+    print(
+        "  .venv/bin/python -m streaming_prep build --corpus DIR --out data/mine --vocab-size 6144 --seq-length 128 512"
+    )
+    print("  .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine --dry-run")
+
+
+def say(text: str) -> None:
+    """A heading."""
+    print(f"\n== {text}", flush=True)
+
+
+def run(*command: object) -> None:
+    """Run a command of this Python, shown as a user would type it; a failure ends everything with its exit code."""
+    words = [str(word) for word in command]
+    print(f"$ python {shlex.join(words)}", flush=True)
+    done = subprocess.run([sys.executable, *words], env={**os.environ, "TOKENIZERS_PARALLELISM": "false"}, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def draw(history: dict[str, list[tuple[int, float]]], out: Path) -> list[Path]:
+    """Loss and accuracy curves; the layer-weight pictures come from the callback."""
+    loss = {name: history[name] for name in ("loss/train/total", "metrics/dev/LanguageCrossEntropy")}
+    names = {"loss/train/total": "train", "metrics/dev/LanguageCrossEntropy": "dev"}
+    pairs = {"metrics/toy/overall": history["metrics/toy/overall"]}
+    drawn = [
+        draw_curves(loss, out / "loss.png", "Masked-LM loss", "nats a masked token", labels=names, window=15),
+        draw_curves(
+            pairs,
+            out / "accuracy.png",
+            "Held-out minimal pairs",
+            "accuracy",
+            labels={"metrics/toy/overall": "mean over paradigms"},
+            ylim=(0.0, 1.02),
+            chance=0.5,
+        ),
+    ]
+    return drawn + sorted(out.glob("layer_weights*.png"))
+
+
+def accuracies(history: dict[str, list[tuple[int, float]]], paradigms: list[str]) -> dict[str, tuple[float, float]]:
+    """Accuracy before and after training, by paradigm and overall."""
+    names = [*sorted(paradigms), "overall"]
+    return {name: (points[0][1], points[-1][1]) for name in names if (points := history[f"metrics/toy/{name}"])}
+
+
+def render(table: dict[str, tuple[float, float]]) -> str:
+    """The accuracies as a table."""
+    rows = [f"{name:<36}{before:>8.3f}{after:>8.3f}" for name, (before, after) in table.items()]
+    return "\n".join([f"{'paradigm':<36}{'before':>8}{'after':>8}", *rows])
+
+
+def fill_blank(folder: Path) -> tuple[str, list[str]]:
+    """A sentence with a blank, and the exported model's five likeliest words for it."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # The folder was written a moment ago by this very project: its code may run.
+    model: Any = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()
+    sentence = BLANK.format(mask=tokenizer.mask_token)
+    inputs = tokenizer(sentence, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits[0]
+    (position,) = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[0].tolist()
+    return sentence, [tokenizer.decode([token]).strip() for token in logits[position].topk(5).indices.tolist()]
+
+
+if __name__ == "__main__":
+    main()
