@@ -89,7 +89,7 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage) -> Trainer:
         step_schedulers_every_batch=True,
         max_duration=f"{config.max_steps}ba",
         algorithms=[] if clip is None else [GradientClipping(clipping_type="norm", clipping_threshold=clip)],
-        callbacks=build_callbacks(config.callbacks),
+        callbacks=build_callbacks(config.callbacks, run.folder),
         loggers=build_loggers(config.loggers, run.folder, config.run_name),
         progress_bar=config.loggers.progress_bar,
         log_to_console=config.loggers.console_interval is not None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from composer import Callback
 from composer.callbacks import LRMonitor, MemoryMonitor, NaNMonitor, OptimizerMonitor, RuntimeEstimator, SpeedMonitor
@@ -43,10 +44,14 @@ class CallbacksConfig:
     """Stop when the loss is not a number."""
 
 
-def build_callbacks(config: CallbacksConfig) -> list[Callback]:
-    """The callbacks that are switched on."""
-    own = [config.layer_weight_monitor, config.weight_distribution_monitor, config.mixed_input_monitor]
-    callbacks: list[Callback] = [callback for callback in own if callback is not None]
+def build_callbacks(config: CallbacksConfig, run_folder: Path) -> list[Callback]:
+    """The callbacks that are switched on; monitors that name no folder of their own write into the run's."""
+    callbacks: list[Callback] = []
+    for monitor in (config.layer_weight_monitor, config.weight_distribution_monitor, config.mixed_input_monitor):
+        if monitor is not None:
+            if monitor.folder == type(monitor).folder:
+                monitor.folder = str(run_folder)
+            callbacks.append(monitor)
     if config.speed_monitor is not None:
         speed = config.speed_monitor
         callbacks.append(SpeedMonitor(window_size=speed.window_size, gpu_flops_available=speed.gpu_flops_available))

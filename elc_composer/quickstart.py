@@ -21,7 +21,11 @@ from elc_composer.figures.curves import draw_curves
 from streaming_prep.toy.write import write_toy_language
 
 CONFIG = "yamls/quickstart.yaml"
-BLANK = "the dogs near the {mask} sleep ."
+NEXT = """next: prepare a corpus of your own, see what a run on it would be, and start it:
+  .venv/bin/python -m streaming_prep build --corpus DIR --out data/mine --vocab-size 6144 --seq-length 128 512
+  .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine --dry-run
+  .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine"""
+BLANK = "the tall cows near the {mask} sleep ."
 
 
 def main() -> None:
@@ -90,17 +94,10 @@ def main() -> None:
     }
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     say("done")
-    print(
-        f"accuracy on held-out pairs {table['overall'][0]:.3f} -> {table['overall'][1]:.3f}, {train_seconds:.0f} s of training"
-    )
-    print(
-        f"everything is in {out}: summary.json, {', '.join(picture.name for picture in pictures)}, checkpoints/, export/"
-    )
-    print("next: prepare a corpus of your own and train on it:")
-    print(
-        "  .venv/bin/python -m streaming_prep build --corpus DIR --out data/mine --vocab-size 6144 --seq-length 128 512"
-    )
-    print("  .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine --dry-run")
+    before, after = table["overall"]
+    print(f"accuracy on held-out pairs {before:.3f} -> {after:.3f}, {train_seconds:.0f} s of training")
+    print(f"in {out}: summary.json, {', '.join(picture.name for picture in pictures)}, checkpoints/, export/")
+    print(NEXT)
 
 
 def say(text: str) -> None:
