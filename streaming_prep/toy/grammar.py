@@ -48,9 +48,9 @@ class Grammar:
     def phrase(self, noun: Noun, plural: bool | None = None, plain: bool = False) -> NounPhrase:
         """A noun phrase around the noun; the number is drawn where it is not given; `plain` takes no adjective."""
         determiner = self.draw.weighted(
-            [(lex.THE, 0.5), (self.draw.one(lex.DEMONSTRATIVES), 0.35), (self.draw.one(lex.QUANTIFIERS), 0.15)]
+            [(lex.THE, 0.4), (self.draw.one(lex.DEMONSTRATIVES), 0.5), (self.draw.one(lex.QUANTIFIERS), 0.1)]
         )
-        adjective = None if plain or not self.draw.chance(0.25) else self.adjective(noun)
+        adjective = None if plain or not self.draw.chance(0.35) else self.adjective(noun)
         return NounPhrase(noun, self.draw.chance(0.5) if plural is None else plural, determiner, adjective)
 
     def modifier(self, kind: str, head: Noun, plural: bool | None = None) -> Modifier:
@@ -71,7 +71,7 @@ class Grammar:
             pass
         return other
 
-    def subject(self, noun: Noun, plural: bool | None = None, modified: float = 0.4) -> Subject:
+    def subject(self, noun: Noun, plural: bool | None = None, modified: float = 0.55) -> Subject:
         """A subject headed by the noun, with a modifier by the given chance."""
         head = self.phrase(noun, plural)
         if not self.draw.chance(modified):

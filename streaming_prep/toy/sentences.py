@@ -18,14 +18,14 @@ class SentenceGrammar(Grammar):
     def turn(self, questions: bool = True) -> list[Sentence]:
         """One sentence, or a question with its answer."""
         makers = [
-            (self.statement, 0.4),
-            (self.reflexive, 0.14),
-            (self.embedded, 0.14),
+            (self.statement, 0.36),
+            (self.reflexive, 0.18),
+            (self.embedded, 0.12),
             (self.coordination, 0.08),
-            (self.polarity, 0.12),
+            (self.polarity, 0.08),
         ]
         if questions:
-            makers += [(self.question, 0.08), (self.dialogue, 0.09)]
+            makers += [(self.question, 0.08), (self.dialogue, 0.12)]
         return self.draw.weighted(makers)()
 
     def statement(self) -> list[Sentence]:
