@@ -32,7 +32,7 @@ def data_dir() -> Path:
 
 @pytest.fixture
 def deviations(record_property: Callable[[str, object], None]) -> Callable[[str, float], float]:
-    """Note how far a number is from the published one: `deviations(kind, error)` returns the error for the assertion."""
+    """Note how far a number is from the published one: `deviations(kind, error)` returns the error."""
 
     def note(kind: str, error: float) -> float:
         record_property("deviation", [kind, error])
@@ -54,5 +54,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("deviation from the published implementation")
         total = sum(map(len, kinds.values()))
         terminalreporter.write_line(f"{total} comparisons; largest relative error of each kind:")
+        width = max(map(len, kinds))
         for kind, errors in sorted(kinds.items()):
-            terminalreporter.write_line(f"  {kind:<40} {max(errors):.1e}  ({len(errors)})")
+            terminalreporter.write_line(f"  {kind:<{width}}  {max(errors):.1e}  ({len(errors)})")

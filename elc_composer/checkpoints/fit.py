@@ -74,6 +74,6 @@ def check_positions(config: ElcConfig, state: dict[str, Tensor], source: Path) -
         stored = state.pop(name)
         if stored.shape != own.shape or not torch.equal(stored.long(), own):
             raise DataError(
-                f"{source}: {name} {tuple(stored.shape)} is not the table of {config.max_position_embeddings} positions "
-                f"in buckets of {config.position_bucket_size}; check max_position_embeddings and position_bucket_size"
+                f"{source}: {name} {tuple(stored.shape)} is not the table for max_position_embeddings "
+                f"{config.max_position_embeddings} and position_bucket_size {config.position_bucket_size}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,13 +51,14 @@ def load_torch_file(path: Path, allowed: Iterable[type] = (), ignore_other_class
             classes += [(Inert, name) for name in get_unsafe_globals_in_checkpoint(path) if name not in known]
         with safe_globals(classes):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True if is_zip else None)
-    except pickle.UnpicklingError as error:
-        culprit = next((word for word in str(error).split() if "." in word and "GLOBAL" in str(error)), "")
-        raise DataError(
-            f"{path} holds more than weights and was refused, nothing of it was run: {culprit or error}"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise DataError(f"{path} cannot be read as a torch checkpoint: {str(error).splitlines()[0]}") from error
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
+        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if foreign:
+            raise DataError(
+                f"{path} holds more than weights ({foreign[1]}) and was refused; nothing of it was run"
+            ) from error
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(f"{path} is damaged or no torch checkpoint: {reason}") from error
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:

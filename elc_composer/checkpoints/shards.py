@@ -1,6 +1,6 @@
 """Sharded checkpoints (torch.distributed.checkpoint), read in one process.
 
-torch unpickles a sharded checkpoint's `.metadata` without any restriction; here only the classes that it needs are known.
+torch unpickles a sharded checkpoint's `.metadata` without any restriction; here only the classes it needs are known.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def detect_variant(state: Mapping[str, Tensor], told: str | None, source: Path) 
 
 
 def sizes(state: Mapping[str, Tensor], source: Path) -> dict[str, int]:
-    """What shapes tell of an ElcConfig: all sizes but the heads' number and, without a position table, the longest input.
+    """What shapes tell of an ElcConfig: all but the number of heads and, without a position table, the longest input.
 
     Raises:
         DataError: if a parameter that tells a size is missing.

@@ -1,0 +1,217 @@
+"""Published checkpoints become transformers folders with the published logits; what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from elc_composer.checkpoints import Hints, read_published
+from elc_composer.convert import convert, main
+from elc_composer.errors import DataError
+from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.model.attention import RelativePositions
+from tests.conftest import require
+from tests.model.golden import golden_names, load_golden_model, relative_error
+from tests.test_export import Intruder
+
+SHAPE = {
+    "vocab_size": 50,
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 32,
+    "position_bucket_size": 4,
+}
+
+
+def published_state(model: ElcForMaskedLM) -> dict[str, Tensor]:
+    """A model's parameters as published checkpoints hold them, position table in every layer included."""
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    table = RelativePositions(model.config)(model.config.max_position_embeddings)
+    for layer in range(model.config.num_hidden_layers):
+        state[f"transformer.layers.{layer}.attention.position_indices"] = table.clone()
+    return state
+
+
+def make(variant: str = "base") -> ElcForMaskedLM:
+    torch.manual_seed(5)
+    return ElcForMaskedLM(ElcConfig(layer_mixing=variant, **SHAPE)).eval()
+
+
+def write_training_file(path: Path, state: dict[str, Tensor], **args: object) -> Path:
+    torch.save({"model": state, "optimizer": {"state": {}}, "args": argparse.Namespace(**args)}, path)
+    return path
+
+
+def write_folder(folder: Path, state: dict[str, Tensor], safe: bool = False, **changes: object) -> Path:
+    folder.mkdir()
+    if safe:
+        save_file(state, folder / "model.safetensors")
+    else:
+        torch.save(state, folder / "pytorch_model.bin")
+    auto_map = {"AutoConfig": "configuration_ltgbert.LtgBertConfig", "AutoModel": "modeling_ltgbert.LtgBertModel"}
+    sizes = {**SHAPE, "layer_norm_eps": 1e-7, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    settings = {**sizes, "model_type": "ltgbert", "pad_token_id": 4, "auto_map": auto_map, **changes}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def assert_same(actual: ElcForMaskedLM, expected: ElcForMaskedLM) -> None:
+    wanted = expected.state_dict()
+    assert actual.config.layer_mixing == expected.config.layer_mixing
+    assert actual.state_dict().keys() == wanted.keys()
+    assert all(torch.equal(value, wanted[name]) for name, value in actual.state_dict().items())
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", golden_names())
+def test_published_training_checkpoint(
+    name: str, golden_dir: Path, tmp_path: Path, deviations: Callable[[str, float], float]
+) -> None:
+    folder = golden_dir / "model"
+    source = require(folder / f"{name}_reference_checkpoint.bin")
+    convert(source, tmp_path, Hints(layer_mixing=name, config=require(folder / f"{name}.json")))
+    model = ElcForMaskedLM.from_pretrained(tmp_path)
+    with np.load(require(folder / f"{name}.npz")) as arrays:
+        real = ~arrays["padding_mask"]
+        with torch.no_grad():
+            logits = model(torch.from_numpy(arrays["input_ids"]), torch.from_numpy(real)).logits
+        error = relative_error(logits[torch.from_numpy(real)], arrays["logits"][real])
+    assert deviations("logits of a converted checkpoint, float32", error) <= 1e-4
+    assert_same(model, load_golden_model(folder, name, torch.float32))
+
+
+@pytest.mark.golden
+def test_published_training_checkpoint_needs_no_more_than_an_allow_list(golden_dir: Path) -> None:
+    source = require(golden_dir / "model" / "base_reference_checkpoint.bin")
+    with pytest.raises(DataError, match=r"base / zero / normalized.*--layer-mixing"):
+        read_published(source)
+    with pytest.raises(DataError, match="--num-attention-heads"):
+        read_published(source, Hints(layer_mixing="base"))
+
+
+@pytest.mark.parametrize("safe", [False, True], ids=["pytorch_model.bin", "model.safetensors"])
+@pytest.mark.parametrize("variant", ["base", "weighted_output", "ltg"])
+def test_published_hugging_face_folder(variant: str, safe: bool, tmp_path: Path) -> None:
+    expected = make(variant)
+    state = {**published_state(expected), "head.nonlinearity.1.weight": torch.zeros(24, 24)}
+    hints = Hints(layer_mixing="base" if variant == "base" else None)
+    if safe:
+        state = {name: value for name, value in state.items() if name != "classifier.nonlinearity.5.weight"}
+    model, notes = read_published(write_folder(tmp_path / "hub", state, safe), hints)
+    assert_same(model, expected)
+    assert model.config.pad_token_id == 3
+    assert any("pad_token_id 4" in note for note in notes)
+    assert any("head.nonlinearity.1.weight (24, 24)" in note for note in notes)
+
+
+def test_what_is_assumed_is_said(tmp_path: Path) -> None:
+    state = {name: value for name, value in published_state(make("ltg")).items() if "position_indices" not in name}
+    _, notes = read_published(write_training_file(tmp_path / "model.bin", state), Hints(num_attention_heads=2))
+    assert "assumed max_position_embeddings 512" in notes
+    assert "assumed layer_norm_eps 1e-07" in notes
+
+
+def test_interleaved_query_and_key_rows(tmp_path: Path) -> None:
+    expected = make("ltg")
+    state = published_state(expected)
+    for name in [name for name in state if ".in_proj_qk." in name]:
+        query, key = state[name].unflatten(0, (2, SHAPE["num_attention_heads"], -1))
+        state[name] = torch.stack((query, key), dim=1).flatten(0, 2)
+    source = write_training_file(tmp_path / "model.bin", state, num_attention_heads=2)
+    assert_same(read_published(source, Hints(interleaved_qk=True))[0], expected)
+    plain, _ = read_published(source)
+    assert not torch.equal(
+        plain.state_dict()["transformer.layers.0.attention.in_proj_qk.weight"],
+        expected.state_dict()["transformer.layers.0.attention.in_proj_qk.weight"],
+    )
+
+
+def drop(state: dict[str, Tensor]) -> None:
+    del state["transformer.layers.1.attention.out_proj.bias"]
+
+
+def add(state: dict[str, Tensor]) -> None:
+    state["pooler.weight"] = torch.zeros(3)
+
+
+def reshape(state: dict[str, Tensor]) -> None:
+    state["transformer.layers.2.mlp.mlp.1.weight"] = torch.zeros(64, 25)
+
+
+def move_positions(state: dict[str, Tensor]) -> None:
+    state["transformer.layers.1.attention.position_indices"][0, 5] += 1
+
+
+def untie(state: dict[str, Tensor]) -> None:
+    state["classifier.nonlinearity.5.weight"] = state["classifier.nonlinearity.5.weight"] + 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (drop, r"layers\.1\.attention\.out_proj\.bias \(24,\) is missing"),
+        (add, r"pooler\.weight \(3,\) is unknown"),
+        (reshape, r"layers\.2\.mlp\.mlp\.1\.weight has shape \(64, 25\) instead of \(64, 24\)"),
+        (move_positions, r"layers\.1\.attention\.position_indices \(32, 32\) is not the table"),
+        (untie, r"classifier\.nonlinearity\.5\.weight and embedding\.word_embedding\.weight differ"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(
+    damage: Callable[[dict[str, Tensor]], None], message: str, tmp_path: Path
+) -> None:
+    state = published_state(make())
+    damage(state)
+    source = write_training_file(tmp_path / "model.bin", state)
+    with pytest.raises(DataError, match=message):
+        read_published(source, Hints(layer_mixing="base", num_attention_heads=2))
+
+
+def test_contradictions_are_refused(tmp_path: Path) -> None:
+    source = write_training_file(tmp_path / "model.bin", published_state(make("weighted_output")))
+    with pytest.raises(DataError, match="said to be 'zero', but its names are those of weighted_output"):
+        read_published(source, Hints(layer_mixing="zero", num_attention_heads=2))
+    folder = write_folder(tmp_path / "hub", published_state(make("ltg")), hidden_size=48)
+    with pytest.raises(DataError, match="shapes say hidden_size 24, the config 48"):
+        read_published(folder)
+    folder = write_folder(tmp_path / "bert", published_state(make("ltg")), model_type="bert")
+    with pytest.raises(DataError, match="model_type 'bert' instead of 'ltgbert'"):
+        read_published(folder)
+    with pytest.raises(DataError, match="neither a checkpoint file nor a folder"):
+        read_published(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("place", ["training file", "folder"])
+def test_a_hostile_pickle_is_refused_and_not_run(place: str, tmp_path: Path) -> None:
+    state: dict[str, object] = {**published_state(make()), "extra": Intruder(tmp_path / "witness")}
+    if place == "folder":
+        source = write_folder(tmp_path / "hub", state)  # type: ignore[arg-type]
+    else:
+        source = write_training_file(tmp_path / "model.bin", state)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"more than weights \([\w.]*exec\) and was refused"):
+        read_published(source, Hints(layer_mixing="base", num_attention_heads=2))
+    assert not (tmp_path / "witness").exists()
+
+
+def test_a_namespace_is_allowed_in_training_files_only(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "hub", {**published_state(make()), "args": argparse.Namespace()})  # type: ignore[dict-item]
+    with pytest.raises(DataError, match=r"more than weights \(argparse\.Namespace\)"):
+        read_published(folder, Hints(layer_mixing="base"))
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_training_file(tmp_path / "model.bin", published_state(make()))
+    assert main([str(source), str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main([str(source), str(tmp_path / "out"), "--layer-mixing", "base", "--num-attention-heads", "2"]) == 0
+    assert "note: no tokenizer was written" in capsys.readouterr().out
+    assert_same(ElcForMaskedLM.from_pretrained(tmp_path / "out"), make())
