@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elc_composer.errors import ConfigError, DataError
+from elc_composer.evaluation.config import Method, ScoringConfig
+from elc_composer.evaluation.pairs import MinimalPair
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,27 @@ def encode_sentences(
         words=[_word_numbers(batch.word_ids(i)) for i in range(len(inner))] if words else None,
         unknown=np.array([np.count_nonzero(ids == unknown_id) for ids in inner], np.int64),
     )
+
+
+def encode_pairs(
+    tokenizer: Any, pairs: Sequence[MinimalPair], scoring: ScoringConfig, max_length: int | None = None
+) -> tuple[dict[str, int], EncodedSentences]:
+    """The distinct sentences of pairs: each text's place among them, and their tokens; errors name file and line."""
+    place: dict[str, int] = {}
+    sources: list[str] = []
+    for pair in pairs:
+        for text in (pair.sentence_good, pair.sentence_bad):
+            if place.setdefault(text, len(place)) == len(sources):
+                sources.append(pair.source)
+    encoded = encode_sentences(
+        tokenizer,
+        list(place),
+        causal=scoring.method is Method.causal,
+        words=scoring.method is Method.within_word_l2r,
+        max_length=max_length,
+        sources=sources,
+    )
+    return place, encoded
 
 
 def max_sentence_length(model: Any, tokenizer: Any) -> int | None:

@@ -14,8 +14,8 @@ from composer import DataSpec, Evaluator
 from torchmetrics import Metric
 
 from elc_composer.errors import ConfigError
-from elc_composer.evaluation.config import Method, MinimalPairsConfig
-from elc_composer.evaluation.encoding import encode_sentences
+from elc_composer.evaluation.config import MinimalPairsConfig
+from elc_composer.evaluation.encoding import encode_pairs
 from elc_composer.evaluation.interval import EvaluationInterval
 from elc_composer.evaluation.metrics import MinimalPairAccuracy
 from elc_composer.evaluation.pair_batches import Batch, PairBatches, count_pairs
@@ -144,21 +144,7 @@ def _pair_batches(
     tokenizer: Any,
     max_length: int | None,
 ) -> PairBatches:
-    place: dict[str, int] = {}
-    sources: list[str] = []
-    for pair in pairs:
-        for text in (pair.sentence_good, pair.sentence_bad):
-            if place.setdefault(text, len(place)) == len(sources):
-                sources.append(pair.source)
-    method = config.scoring.method
-    sentences = encode_sentences(
-        tokenizer,
-        list(place),
-        causal=method is Method.causal,
-        words=method is Method.within_word_l2r,
-        max_length=max_length,
-        sources=sources,
-    )
+    place, sentences = encode_pairs(tokenizer, pairs, config.scoring, max_length)
     return PairBatches(
         sentences,
         np.array([[place[pair.sentence_good], place[pair.sentence_bad]] for pair in pairs]),

@@ -94,7 +94,8 @@ class PositionLogits:
             agree = False
         self.checked = agree
         self.base = base if agree else None
-        return everywhere
+        # What later calls would return, so that no score depends on which batch came first.
+        return picked if agree else everywhere
 
 
 def _picked(hidden: Tensor, positions: Tensor) -> Tensor:

@@ -46,6 +46,14 @@ class RowPlan:
         """R."""
         return len(self.slots) - 1
 
+    def length_of(self, row: int) -> int:
+        """Tokens of a row."""
+        for group in self.rows:
+            if row < len(group):
+                return group.shape[1]
+            row -= len(group)
+        raise IndexError("the plan has no such row")
+
     def spans(self, tokens_per_batch: int, max_rows: int | None = None) -> list[tuple[int, int]]:
         """Ranges of rows that make batches: one length each, hence no padding, longest first, at least one row."""
         spans = []

@@ -1,0 +1,76 @@
+"""A model to evaluate, from wherever it lies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from elc_composer.checkpoints import read_trainer_checkpoint
+from elc_composer.errors import ConfigError
+from elc_composer.evaluation.config import Method
+from elc_composer.export import MODEL_CONFIG, TOKENIZER, beside
+from elc_composer.model import ElcConfig, ElcForMaskedLM
+
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
+
+
+def load_model_and_tokenizer(
+    location: str | Path,
+    *,
+    method: Method = Method.original,
+    dtype: str = "float32",
+    device: torch.device | str = "cpu",
+    trust_remote_code: bool = False,
+    tokenizer: str | None = None,
+) -> tuple[torch.nn.Module, Any]:
+    """Load a transformers folder (an exported one, too) or a run's Composer checkpoint, in eval mode.
+
+    Args:
+        location: the folder or checkpoint.
+        method: `causal` loads a causal model.
+        dtype: float32, bfloat16, float16 or float64.
+        device: where the model goes.
+        trust_remote_code: run code that lies in the folder; folders of this project's models need none.
+        tokenizer: folder of the tokenizer, where it is not beside the model.
+
+    Raises:
+        ConfigError: nothing there that could be loaded.
+    """
+    path = Path(location)
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist: give a checkpoint or a transformers folder")
+    model, found = _read(path, method, DTYPES[dtype], tokenizer, trust_remote_code)
+    return model.to(device=device, dtype=DTYPES[dtype]).eval(), found
+
+
+def _read(
+    path: Path, method: Method, dtype: torch.dtype, tokenizer: str | None, trust_remote_code: bool
+) -> tuple[torch.nn.Module, Any]:
+    if not (path / "config.json").exists():
+        return _from_checkpoint(path, tokenizer)
+    where = tokenizer or str(path)
+    if json.loads((path / "config.json").read_text()).get("model_type") == ElcConfig.model_type:
+        own = ElcForMaskedLM.from_pretrained(path, torch_dtype=dtype)
+        return own, PreTrainedTokenizerFast.from_pretrained(where)
+    kind = AutoModelForCausalLM if method is Method.causal else AutoModelForMaskedLM
+    foreign = kind.from_pretrained(path, torch_dtype=dtype, trust_remote_code=trust_remote_code)
+    return foreign, AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
+
+
+def _from_checkpoint(path: Path, tokenizer: str | None) -> tuple[ElcForMaskedLM, Any]:
+    config, beside_it = beside(path, MODEL_CONFIG), beside(path, TOKENIZER)
+    if config is None:
+        raise ConfigError(
+            f"{path} is no transformers folder (no config.json) and no run ({MODEL_CONFIG} is not beside it)"
+        )
+    where = tokenizer or beside_it
+    if where is None:
+        raise ConfigError(f"no {TOKENIZER} folder beside {path}: name one with --tokenizer")
+    model = read_trainer_checkpoint(path, ElcConfig.from_dict(json.loads(config.read_text())))
+    return model, PreTrainedTokenizerFast.from_pretrained(where)

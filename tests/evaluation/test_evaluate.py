@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from elc_composer.evaluate import evaluate, main, parser
+from elc_composer.evaluation import score_pairs as score_pairs_module
+from elc_composer.evaluation.pairs import read_minimal_pairs
+from elc_composer.evaluation.scoring import RowScorer
+from tests.evaluation.tiny import reference_score, tiny_bert, tiny_tokenizer, write_pairs
+from tests.multirank.launch import launch
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    tokenizer = tiny_tokenizer()
+    tiny_bert(len(tokenizer)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def arguments(tmp_path: Path, model_folder: Path, *more: object) -> list[str]:
+    folder = write_pairs(tmp_path / "pairs")
+    out = tmp_path / "results" / "results.json"
+    return [str(model_folder), "--minimal-pairs", str(folder), "--out", str(out), "--device", "cpu", *map(str, more)]
+
+
+def read(tmp_path: Path) -> dict:
+    return json.loads((tmp_path / "results" / "results.json").read_text())
+
+
+def test_writes_every_pairs_scores_as_a_plain_reference_has_them(tmp_path: Path, model_folder: Path) -> None:
+    assert main(arguments(tmp_path, model_folder)) == 0
+    rows = read(tmp_path)["pairs"]
+    model = tiny_bert(len(tiny_tokenizer()))
+    pairs = read_minimal_pairs(tmp_path / "pairs")
+    assert [(row["paradigm"], row["pair_id"]) for row in rows] == [(pair.paradigm, pair.pair_id) for pair in pairs]
+    for row, pair in zip(rows, pairs):
+        assert row["score_good"] == pytest.approx(
+            reference_score(model, tiny_tokenizer(), pair.sentence_good), rel=1e-5
+        )
+        assert row["score_bad"] == pytest.approx(reference_score(model, tiny_tokenizer(), pair.sentence_bad), rel=1e-5)
+        assert row["credit"] == float(row["score_good"] > row["score_bad"])
+
+
+def test_writes_predictions_and_picture_and_leaves_nothing_else(tmp_path: Path, model_folder: Path) -> None:
+    main(arguments(tmp_path, model_folder))
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    assert names == {"results.json", "results.predictions.json", "results.png"}
+    predicted = json.loads((tmp_path / "results" / "results.predictions.json").read_text())["blimp"]
+    rows = [row for row in read(tmp_path)["pairs"] if row["paradigm"] == "agreement"]
+    assert [entry["id"] for entry in predicted["agreement"]["predictions"]] == [f"agreement_{i}" for i in range(5)]
+    good = [pair.sentence_good for pair in read_minimal_pairs(tmp_path / "pairs") if pair.paradigm == "agreement"]
+    chosen = [entry["pred"] for entry in predicted["agreement"]["predictions"]]
+    assert [sentence == right for sentence, right in zip(chosen, good)] == [bool(row["credit"]) for row in rows]
+
+
+def test_the_supplement_is_reported_by_itself(tmp_path: Path, model_folder: Path) -> None:
+    extra = write_pairs(tmp_path / "extra", {"hypernym": [("the cat sees", "the cat see")]})
+    main(arguments(tmp_path, model_folder, "--supplement", extra))
+    sets = read(tmp_path)["sets"]
+    assert {name: summary["pairs"] for name, summary in sets.items()} == {"blimp": 10, "supplement": 1}
+    assert main([*arguments(tmp_path, model_folder), "--supplement", str(extra)]) == 0
+
+
+def test_counts_unequal_lengths_and_unknown_tokens(tmp_path: Path, model_folder: Path) -> None:
+    main(arguments(tmp_path, model_folder))
+    summary = read(tmp_path)["sets"]["blimp"]
+    assert summary["unequal_length_pairs"] == sum(
+        row["tokens_good"] != row["tokens_bad"] for row in read(tmp_path)["pairs"]
+    )
+    assert summary["pairs_with_unk"] == 1
+    assert summary["sentences_with_unk"] == 2
+    assert summary["paradigms"]["order"]["pairs_with_unk"] == 1
+
+
+def test_an_interrupted_evaluation_continues(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = arguments(tmp_path, model_folder, "--tokens-per-batch", 20)
+    main(command)
+    whole = (tmp_path / "results" / "results.json").read_text()
+    (tmp_path / "results" / "results.json").unlink()
+
+    runs: list[int] = []
+    scored = RowScorer.score
+
+    def interrupted(self: RowScorer, plan, span):
+        if len(runs) == 4:
+            raise KeyboardInterrupt
+        runs.append(span[0])
+        return scored(self, plan, span)
+
+    monkeypatch.setattr(RowScorer, "score", interrupted)
+    assert main(command) == 130
+    assert "continues" in capsys.readouterr().err
+    assert not (tmp_path / "results" / "results.json").exists()
+
+    first, more = list(runs), []
+
+    def counted(self: RowScorer, plan, span):
+        more.append(span[0])
+        return scored(self, plan, span)
+
+    monkeypatch.setattr(RowScorer, "score", counted)
+    # The interruption may cut a line short.
+    partial = tmp_path / "results" / "results.json.partial" / "rank0.jsonl"
+    lines = partial.read_text().splitlines(keepends=True)
+    partial.write_text("".join(lines[:-1]) + lines[-1][:9])
+    assert main(command) == 0
+    assert set(first[:-1]).isdisjoint(more)
+    assert first[-1] in more
+    assert (tmp_path / "results" / "results.json").read_text() == whole
+
+
+def test_results_of_another_model_are_not_continued(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = arguments(tmp_path, model_folder, "--tokens-per-batch", 20)
+    monkeypatch.setattr(score_pairs_module.Ledger, "close", lambda self, discard: self.file.close())
+    main(command)
+    tiny_bert(len(tiny_tokenizer()), seed=1).save_pretrained(model_folder)
+    main(command)
+    model = tiny_bert(len(tiny_tokenizer()), seed=1)
+    assert read(tmp_path)["pairs"][0]["score_good"] == pytest.approx(
+        reference_score(model, tiny_tokenizer(), "the cat sleeps"), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_takes_models_in_other_types(tmp_path: Path, model_folder: Path, dtype: str) -> None:
+    options = parser().parse_args(arguments(tmp_path, model_folder, "--dtype", dtype))
+    rows = evaluate(options)["pairs"]
+    model = tiny_bert(len(tiny_tokenizer())).double()
+    error = 1e-10 if dtype == "float64" else 0.1
+    assert rows[0]["score_good"] == pytest.approx(reference_score(model, tiny_tokenizer(), "the cat sleeps"), rel=error)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--temperature", "0"], "temperature is 0.0"),
+        (["--tokens-per-batch", "-1"], "tokens_per_batch is -1"),
+        (["--method", "within_word_l2r", "--supplement", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_bad_options_end_with_one_line(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main(arguments(tmp_path, model_folder, *more)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_sentences_that_are_too_long_are_named(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_pairs(tmp_path / "long", {"agreement": [("the cat", "a cat"), ("the " * 50, "a")]})
+    assert main([str(model_folder), "--minimal-pairs", str(folder), "--out", str(tmp_path / "r.json")]) == 2
+    assert "agreement.jsonl:2: the sentence" in (error := capsys.readouterr().err)
+    assert "52 tokens, the model takes 40" in error
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_pairs(tmp_path / "pairs")
+    assert main([str(tmp_path), "--minimal-pairs", str(folder), "--out", str(tmp_path / "r.json")]) == 2
+    assert "is no transformers folder" in capsys.readouterr().err
+
+
+@pytest.mark.multirank
+@pytest.mark.parametrize("tokens_per_batch", [20, 100_000])
+def test_two_ranks_write_the_file_of_one(tmp_path: Path, model_folder: Path, tokens_per_batch: int) -> None:
+    command = arguments(tmp_path, model_folder, "--tokens-per-batch", tokens_per_batch)
+    torch.set_num_threads(1)
+    main(command)
+    one = (tmp_path / "results" / "results.json").read_text()
+    (tmp_path / "results" / "results.json").unlink()
+    launch(Path(__file__).parent / "evaluate_job.py", *command)
+    assert (tmp_path / "results" / "results.json").read_text() == one
+    assert not (tmp_path / "results" / "results.json.partial").exists()
