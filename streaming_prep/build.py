@@ -70,7 +70,8 @@ def build(
         if finished is None or upload is not None:
             _announce_changes(work, folder, inputs, screen)
         if finished is None:
-            (folder / MANIFEST).unlink(missing_ok=True)
+            for stale in folder.glob(f"*{MANIFEST}*"):  # a killed build's temporary one, too
+                stale.unlink()
             if upload is not None:
                 upload.withdraw()
             sweep(work, {})

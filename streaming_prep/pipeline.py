@@ -29,6 +29,8 @@ from streaming_prep.stages import (
 )
 from streaming_prep.tokenizer import load_tokenizer, train_tokenizer
 
+_TOKENS_WORTH_WORKERS = 20_000_000
+
 
 @dataclass
 class ScannedSource:
@@ -129,9 +131,9 @@ class Pipeline:
         planned = self._run("pack", [job for _, job in plans])
         return Built(tokenizer, self._counts(cleaned, tokenized), self._write(plans, planned, tokenizing, tokenized))
 
-    def _run(self, name: str, jobs: list[Job]) -> list[Record]:
+    def _run(self, name: str, jobs: list[Job], engine: Engine | None = None) -> list[Record]:
         with self.screen.stage(name, len(jobs)) as progress:
-            return run_jobs(jobs, self.engine, progress)
+            return run_jobs(jobs, engine or self.engine, progress)
 
     def _splits(self) -> list[str]:
         present = {scanned.source.split for scanned in self.sources}
@@ -164,8 +166,8 @@ class Pipeline:
                 "version": self.version,
             }
             job = Job(_train_tokenizer, "tokenizer", spec, self.work, {"sentences": [str(job.data) for job in train]})
-        with self.screen.stage("tokenizer", 1) as progress:
-            run_jobs([job], _in_this_process, progress)
+        # Training is one job that uses every core by itself.
+        self._run("tokenizer", [job], _in_this_process)
         return job.data
 
     def _split_of(self, number: int) -> str:
@@ -213,7 +215,9 @@ class Pipeline:
             for job in self._shard_jobs(plan, figures["samples"], pieces):
                 jobs.append(job)
                 owners.append(number)
-        records = self._run("shards", jobs)
+        # Every worker that writes shards first imports Streaming, and torch with it; for little text that is no gain.
+        little = sum(figures["tokens"] for figures in planned) < _TOKENS_WORTH_WORKERS
+        records = self._run("shards", jobs, _in_this_process if little else self.engine)
         outputs = [Output(name, figures, [], self._encoding) for (name, _), figures in zip(plans, planned)]
         for owner, job, record in zip(owners, jobs, records):
             outputs[owner].shards.append((job, record))
@@ -258,7 +262,6 @@ def _file(path: Path) -> Path:
 
 
 def _in_this_process(function: Any, items: Any) -> Iterator[Any]:
-    # Training is one job that uses every core by itself.
     for index, item in enumerate(items):
         yield index, function(item)
 

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from elc_composer.errors import ConfigError, DataError
 from streaming_prep.manifest import MANIFEST, Manifest, read_manifest
-from streaming_prep.remote import fetch, is_remote
+from streaming_prep.remote import Download, is_remote
 from streaming_prep.shards import read_shard
 
 
@@ -24,15 +24,14 @@ class Prepared:
     """One prepared folder; `place` is a folder or URL, files of a URL pass through `cache` one at a time."""
 
     place: str
-    cache: Path
     manifest: Manifest
+    cache: Path
+    download: Download | None = None
+    _indexes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def read(self, file: str) -> bytes:
         """The bytes of a file given by its path in the folder. Raises `DataError` where it is not there."""
-        if is_remote(self.place):
-            path = fetch(self.place, file, self.cache / "file")
-        else:
-            path = Path(self.place) / file
+        path = self.download.fetch(file, self.cache / "file") if self.download else Path(self.place) / file
         try:
             return path.read_bytes()
         except FileNotFoundError:
@@ -40,10 +39,14 @@ class Prepared:
 
     def index(self, output: str) -> list[dict[str, Any]]:
         """Streaming's description of each shard of an output such as `seq_128/train`."""
-        try:
-            return json.loads(self.read(f"{output}/index.json"))["shards"]
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f"{output}/index.json is damaged") from None
+        if output not in self._indexes:
+            try:
+                self._indexes[output] = json.loads(self.read(f"{output}/index.json"))["shards"]
+            except (ValueError, KeyError, TypeError) as error:
+                if isinstance(error, DataError):
+                    raise
+                raise DataError(f"{output}/index.json is damaged") from None
+        return self._indexes[output]
 
     def segments(self, output: str) -> Iterator[list[np.ndarray]]:
         """The segments of each shard, in order."""
@@ -73,7 +76,8 @@ def open_prepared(place: str) -> Iterator[Prepared]:
     with tempfile.TemporaryDirectory() as temporary:
         cache = Path(temporary)
         if is_remote(place):
-            fetch(place, MANIFEST, cache / MANIFEST)
-            yield Prepared(place.rstrip("/"), cache, read_manifest(cache))
+            download = Download(place)
+            download.fetch(MANIFEST, cache / MANIFEST)
+            yield Prepared(place.rstrip("/"), read_manifest(cache), cache, download)
         else:
-            yield Prepared(place, cache, read_manifest(Path(place)))
+            yield Prepared(place, read_manifest(Path(place)), cache)

@@ -50,18 +50,27 @@ class Upload:
         write_json(note, file)
 
 
-def fetch(url: str, file: str, target: Path) -> Path:
-    """Download `url`/`file` to `target`. Raises `DataError` where it is not there."""
-    from streaming.base.storage.download import CloudDownloader
+class Download:
+    """Fetches files below a URL, with one client for all of them."""
 
-    target.unlink(missing_ok=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remote = f"{url.rstrip('/')}/{file}"
-    try:
-        CloudDownloader.direct_download(remote, str(target))
-    except Exception as error:  # every provider has its own
-        raise DataError(f"{remote} cannot be read ({_first_line(error)})") from None
-    return target
+    def __init__(self, url: str) -> None:
+        from streaming.base.storage.download import CloudDownloader
+
+        self.url = url.rstrip("/")
+        try:
+            self._downloader: Any = CloudDownloader.get(self.url)
+        except Exception as error:  # every provider has its own
+            raise ConfigError(f"cannot read from {url} ({_first_line(error)})") from None
+
+    def fetch(self, file: str, target: Path) -> Path:
+        """Download `file`, a path below the URL, to `target`. Raises `DataError` where it is not there."""
+        target.unlink(missing_ok=True)
+        remote = f"{self.url}/{file}"
+        try:
+            self._downloader.download(remote, str(target))
+        except Exception as error:  # every provider has its own
+            raise DataError(f"{remote} cannot be read ({_first_line(error)})") from None
+        return target
 
 
 @contextmanager

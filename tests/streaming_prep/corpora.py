@@ -9,7 +9,7 @@ from typing import Any
 from streaming_prep.build import build
 from streaming_prep.settings import BuildSettings
 
-_WORDS = "the a dog cat bird tree house runs sees finds small green 27 don't quickly and over near".split()
+_WORDS = ["the", "a", "dog", "cat", "bird", "tree", "house", "runs", "sees", "small", "green", "27", "don't", "near"]
 
 
 def make_corpus(folder: Path, lines: int = 300, seed: int = 0) -> Path:

@@ -89,6 +89,15 @@ def test_the_bytes_are_the_same_again(prepared: Path, corpus: Path, tmp_path: Pa
     assert contents(tmp_path / "out") == contents(prepared)
 
 
+@pytest.mark.slow
+def test_shards_written_by_several_processes_are_the_same(
+    prepared: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming_prep.pipeline._TOKENS_WORTH_WORKERS", 0)
+    build_small(corpus, tmp_path / "out", workers=2)
+    assert contents(tmp_path / "out") == contents(prepared)
+
+
 def test_a_finished_build_is_left_alone(prepared: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*") if path.is_file()}
     arguments = ["--vocab-size", "200", "--min-frequency", "2", "--seq-length", "16", "48", "--shard-bytes", "12000"]

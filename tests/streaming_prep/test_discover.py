@@ -57,7 +57,7 @@ def test_plain_folders(tmp_path: Path) -> None:
 def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is not there"):
         discover([tmp_path / "nowhere"])
-    with pytest.raises(DataError, match="holds no <corpus>.train"):
+    with pytest.raises(DataError, match=r"holds no <corpus>\.train"):
         discover([tmp_path])
     touch(tmp_path, "cbt.dev")
     with pytest.raises(DataError, match="holds no train files"):

@@ -1,0 +1,163 @@
+"""A build cut short goes on from what is finished and ends with the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from streaming_prep import jobs, pipeline
+from streaming_prep.screen import Screen
+from tests.conftest import ROOT
+from tests.streaming_prep.corpora import build_small, contents, make_corpus
+
+
+class Recorder(Screen):
+    def __init__(self) -> None:
+        super().__init__(silent=True)
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class CutShort(Exception):
+    pass
+
+
+def cut_short_before(stage: str, monkeypatch: pytest.MonkeyPatch, corpus: Path, out: Path) -> None:
+    really = pipeline.run_jobs
+
+    def run_jobs(todo: list[jobs.Job], *rest: object) -> list[jobs.Record]:
+        if todo[0].stage == stage:
+            raise CutShort
+        return really(todo, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "run_jobs", run_jobs)
+        with pytest.raises(CutShort):
+            build_small(corpus, out)
+
+
+def count_executed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    really = jobs.execute
+
+    def execute(job: jobs.Job) -> jobs.Record:
+        counts[job.stage] = counts.get(job.stage, 0) + 1
+        return really(job)
+
+    monkeypatch.setattr(jobs, "execute", execute)
+    return counts
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return make_corpus(tmp_path / "corpus", lines=80)
+
+
+def test_finished_jobs_are_not_done_again(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_short_before("plan", monkeypatch, corpus, tmp_path / "out")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    executed = count_executed(monkeypatch)
+    screen = Recorder()
+    build_small(corpus, tmp_path / "out", screen=screen)
+    assert set(executed) == {"plan", "shard"}
+    assert "going on from what an earlier run has finished" in screen.lines
+    build_small(corpus, tmp_path / "undisturbed")
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def test_changed_settings_are_announced_and_only_what_depends_on_them_is_done_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_short_before("plan", monkeypatch, corpus, tmp_path / "out")
+    executed = count_executed(monkeypatch)
+    screen = Recorder()
+    build_small(corpus, tmp_path / "out", vocab_size=150, screen=screen)
+    assert set(executed) == {"tokenizer", "tokenize", "plan", "shard"}
+    announced = [line for line in screen.lines if "changed since the last run" in line]
+    assert len(announced) == 1
+    assert announced[0].startswith("settings (vocab_size) changed")
+    build_small(corpus, tmp_path / "undisturbed", vocab_size=150)
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def test_changed_sources_are_announced_and_unchanged_chunks_kept(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_short_before("plan", monkeypatch, corpus, tmp_path / "out")
+    with open(corpus / "homemade.dev", "a") as file:
+        file.write("One more sentence.\n")
+    executed = count_executed(monkeypatch)
+    screen = Recorder()
+    build_small(corpus, tmp_path / "out", screen=screen)
+    assert executed["clean"] == 1
+    assert any(line.startswith("sources changed since the last run") for line in screen.lines)
+    build_small(corpus, tmp_path / "undisturbed")
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def test_the_work_folder_goes_with_the_end_unless_it_is_to_be_kept(corpus: Path, tmp_path: Path) -> None:
+    build_small(corpus, tmp_path / "out")
+    assert not (tmp_path / "out" / ".work").exists()
+    build_small(corpus, tmp_path / "other", work=tmp_path / "work", keep_work=True)
+    assert (tmp_path / "work" / "clean").is_dir()
+    assert contents(tmp_path / "other") == contents(tmp_path / "out")
+
+
+def killed_builds(corpus: Path, folder: Path, kills: int, seed: int) -> None:
+    command = [sys.executable, "-m", "tests.streaming_prep.kill_job"]
+    job = subprocess.run(
+        [*command, str(corpus), str(folder / "out"), str(kills), str(seed)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert job.returncode == 0, job.stderr
+    expected = contents(folder / "undisturbed")
+    for number in range(int(job.stdout.split()[-1])):
+        assert contents(folder / f"finished-{number + 1}") == expected
+
+
+def test_three_kills_leave_the_bytes_as_they_are(corpus: Path, tmp_path: Path) -> None:
+    killed_builds(corpus, tmp_path, 3, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_twenty_kills_leave_the_bytes_as_they_are(tmp_path: Path, seed: int) -> None:
+    killed_builds(make_corpus(tmp_path / "corpus", lines=600), tmp_path, 20, seed)
+
+
+@pytest.mark.slow
+def test_killing_the_command_ends_its_workers_and_it_goes_on(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "corpus", lines=3000)
+    settings = ["--vocab-size", "200", "--min-frequency", "2", "--seq-length", "16", "48", "--chunk-bytes", "4000"]
+    command = [sys.executable, "-m", "streaming_prep", "build", "--corpus", str(corpus), *settings, "--workers", "2"]
+    subprocess.run([*command, "--out", str(tmp_path / "undisturbed")], cwd=ROOT, check=True, capture_output=True)
+    for seconds in (4.0, 6.0, 8.0):
+        job = subprocess.Popen([*command, "--out", str(tmp_path / "out")], cwd=ROOT, stdout=subprocess.DEVNULL)
+        try:
+            job.wait(seconds)
+        except subprocess.TimeoutExpired:
+            workers = children(job.pid)
+            os.kill(job.pid, signal.SIGKILL)
+            job.wait()
+            wait_until_gone(workers)
+    subprocess.run([*command, "--out", str(tmp_path / "out")], cwd=ROOT, check=True, capture_output=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def children(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(word) for word in listed.split()]
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its build"
+        time.sleep(0.2)
