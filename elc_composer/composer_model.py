@@ -67,7 +67,8 @@ class ElcComposerModel(ComposerModel):
     def flops_per_batch(self, batch: Batch) -> int:
         """Floating-point operations of one training step on this batch; see `ElcForMaskedLM.estimate_flops`."""
         predicted = int((batch["labels"] != -100).sum())
-        return self.model.estimate_flops(*batch["input_ids"].shape, predicted)
+        sequences, length = batch["input_ids"].shape
+        return self.model.estimate_flops(sequences, length, predicted)
 
 
 def is_layer(module: nn.Module) -> bool:

@@ -23,7 +23,7 @@ def describe_run(config: RunConfig) -> str:
     plan = plan_stages(config.stages, config.max_steps)
     with torch.device("meta"):
         model = ElcForMaskedLM(elc_config(config))
-    lines = [to_yaml(config), f"model: {model.num_parameters():,} parameters, {config.model.layer_mixing}"]
+    lines = [to_yaml(config), f"model: {model.num_parameters():,} parameters, {model.config.layer_mixing}"]
     total_tokens, total_flops = 0, 0
     for stage in plan:
         slots = stage.global_train_batch_size * stage.seq_length

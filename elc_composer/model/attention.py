@@ -37,6 +37,8 @@ def relative_position_buckets(bucket_size: int, max_positions: int) -> Tensor:
 class RelativePositions(nn.Module):
     """The bucket table, held once for all layers and never stored in a checkpoint."""
 
+    buckets: Tensor
+
     def __init__(self, config: ElcConfig) -> None:
         super().__init__()
         self.bucket_size = config.position_bucket_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,7 @@ class Encoder(nn.Module):
     def forward(self, embedded: Tensor, padding: Tensor | None, relative: Tensor) -> tuple[Tensor, ...]:
         """`[B, T, D]` -> L+1 states `[B, T, D]`, and the final mix as one more where the variant has it."""
         buckets = self.relative_positions(embedded.shape[1])
-        states = (embedded,)
+        states: tuple[Tensor, ...] = (embedded,)
         for layer in self.layers:
             states = (*states, layer(states, padding, relative, buckets))
         if hasattr(self, "prev_layer_weights"):
@@ -162,6 +162,7 @@ class ElcModel(PreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the word embedding."""
+        assert isinstance(value, nn.Embedding)
         self.embedding.word_embedding = value
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -193,7 +194,8 @@ class ElcModel(PreTrainedModel):
     ) -> BaseModelOutput:
         """Last hidden state `[B, T, D]`, and all of them if asked for; arguments as in `encode`."""
         states = self.encode(input_ids, attention_mask)
-        return BaseModelOutput(last_hidden_state=states[-1], hidden_states=states if output_hidden_states else None)
+        kept: Any = states if output_hidden_states else None
+        return BaseModelOutput(last_hidden_state=cast(Any, states[-1]), hidden_states=kept)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -207,7 +209,7 @@ class ElcModel(PreTrainedModel):
         if isinstance(module, (nn.Linear, nn.Embedding)):
             fill_whole(module.weight, draw)
             if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(cast(Tensor, module.bias))
         elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
@@ -228,11 +230,11 @@ def fill_whole(parameter: Tensor, fill: Callable[[Tensor], object]) -> None:
 
     Ranks that draw their shards apart would repeat each other's numbers wherever DTensors share no random state.
     """
-    if not hasattr(parameter, "device_mesh"):
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(parameter, DTensor):
         fill(parameter)
         return
-    from torch.distributed.tensor import distribute_tensor
-
     whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
     fill(whole)
     parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements))
@@ -241,7 +243,8 @@ def fill_whole(parameter: Tensor, fill: Callable[[Tensor], object]) -> None:
 class ElcForMaskedLM(ElcModel):
     """ELC-BERT with its masked-language-model head; parameters are named as in the published checkpoints."""
 
-    _tied_weights_keys = {  # noqa: RUF012 (transformers 4 reads the keys, 5 the whole)
+    # transformers 4 reads the keys, 5 the whole.
+    _tied_weights_keys: Any = {  # noqa: RUF012
         "classifier.nonlinearity.5.weight": "embedding.word_embedding.weight"
     }
 
@@ -295,7 +298,8 @@ class ElcForMaskedLM(ElcModel):
             # A sum over a count of at least one: a microbatch without labels has loss 0, not NaN.
             total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum")
             loss = total / (labels != -100).sum().clamp(min=1)
-        return MaskedLMOutput(loss=loss, logits=logits, hidden_states=states if output_hidden_states else None)
+        kept: Any = states if output_hidden_states else None
+        return MaskedLMOutput(loss=cast(Any, loss), logits=logits, hidden_states=kept)
 
     def estimate_flops(self, batch_size: int, length: int, predicted: int | None = None) -> int:
         """Floating-point operations of one training step: matrix products only, backward at twice the forward.
