@@ -138,16 +138,20 @@ class SegmentDataset(StreamingDataset):
         epoch, done = self.position()
         worker = World.detect()
         batches = self.batches_per_epoch
-        for index, sample in enumerate(chain([first], samples)):
-            batch = done + index // self.device_batch_size * worker.workers_per_rank + worker.worker_of_rank
-            if batch >= batches:
-                return
-            yield Segment(
-                input_ids=sample["input_ids"],
-                sample_id=sample["sample_id"],
-                epoch=epoch,
-                step=epoch * batches + batch,
-            )
+        try:
+            for index, sample in enumerate(chain([first], samples)):
+                batch = done + index // self.device_batch_size * worker.workers_per_rank + worker.worker_of_rank
+                if batch >= batches:
+                    return
+                yield Segment(
+                    input_ids=sample["input_ids"],
+                    sample_id=sample["sample_id"],
+                    epoch=epoch,
+                    step=epoch * batches + batch,
+                )
+        finally:
+            # Otherwise the threads that download ahead go on for an epoch that nobody reads.
+            self._iterator.non_blocking_exit()
 
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
         """Have a shard here; a failure is an error only where somebody waits for it (`blocking`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 from collections import Counter
@@ -31,6 +32,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_split(root, SAMPLES)
     write_split(root, 21, split="dev")
     return root
+
+
+@pytest.fixture(autouse=True)
+def loaders_end_with_their_test() -> Iterator[None]:
+    """Otherwise workers of an earlier test may be ended in the middle of another's fork, which takes many seconds."""
+    yield
+    gc.collect()
 
 
 def local(root: Path, **options) -> DataConfig:
