@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from composer import Trainer
-from composer.utils import FSDP2Config, dist
+from composer.utils import FSDP2Config, dist, get_device
 from torch.utils.data import DataLoader
 
 from elc_composer.composer_model import ElcComposerModel
@@ -16,6 +16,7 @@ from elc_composer.model import ElcConfig, ElcForMaskedLM
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    dist.initialize_dist(get_device("cpu"))
     for kind in ("sharded", "full"):
         torch.manual_seed(0)
         model = ElcForMaskedLM(ElcConfig.from_json_file(folder / "model_config.json"))
@@ -23,7 +24,7 @@ def main() -> None:
         rows = [{"input_ids": row, "attention_mask": torch.ones(16, dtype=torch.bool), "labels": row} for row in ids]
         trainer = Trainer(
             model=ElcComposerModel(model),
-            train_dataloader=DataLoader(rows, batch_size=4, sampler=torch.utils.data.SequentialSampler(rows)),
+            train_dataloader=DataLoader(rows, batch_size=4, sampler=dist.get_sampler(rows)),
             optimizers=torch.optim.SGD(model.parameters(), lr=1e-2),
             max_duration="1ba",
             save_folder=str(folder / kind),

@@ -41,8 +41,8 @@ with torch.no_grad():
 encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
 fill = pipeline("fill-mask", model=folder, tokenizer=folder, trust_remote_code=True)
 answers = fill("the [MASK] sees the cat", top_k=3)
-torch.save({"ids": batch["input_ids"], "mask": batch["attention_mask"], "logits": logits}, target)
-print(json.dumps({
+torch.save({"ids": batch["input_ids"], "mask": batch["attention_mask"], "logits": logits}, target + ".pt")
+open(target + ".json", "w").write(json.dumps({
     "loading": {key: sorted(map(str, value)) for key, value in info.items() if value},
     "encoder": type(encoder).__name__,
     "tokens": [answer["token_str"] for answer in answers],
@@ -102,8 +102,8 @@ def test_a_run_exported_loads_elsewhere_with_the_same_logits(
     assert {"config.json", "model.safetensors", "modeling_elc.py", "tokenizer.json", "README.md"} <= {
         path.name for path in out.iterdir()
     }
-    printed = run_elsewhere(LOAD, out, tmp_path / "seen.pt", home=tmp_path)
-    report = json.loads(printed.splitlines()[-1])
+    run_elsewhere(LOAD, out, tmp_path / "seen", home=tmp_path)
+    report = json.loads((tmp_path / "seen.json").read_text())
     assert report["loading"] == {}
     assert report["encoder"] == "ElcModel"
     assert report["length"] == SHAPE["max_position_embeddings"]

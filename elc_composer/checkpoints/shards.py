@@ -101,7 +101,8 @@ def read_shards(folder: Path) -> dict[str, Tensor]:
     }
     try:
         dcp.load(whole, storage_reader=SafeReader(folder, metadata), no_dist=True)
-    except Exception as error:  # torch wraps what a shard's reading raises in a type of its own
-        cause = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    except (Exception, dcp.CheckpointException) as error:  # torch's own is no Exception, and wraps any
+        first = next(iter(error.failures.values()))[0] if isinstance(error, dcp.CheckpointException) else error
+        cause = f"{type(first).__name__} {first}".strip()
         raise DataError(f"{folder} is damaged or incomplete as a sharded checkpoint: {cause}") from error
     return {name.removeprefix(PREFIX): value for name, value in whole.items()}
