@@ -47,14 +47,14 @@ class ElcConfig(PretrainedConfig):
     | `ltg`             | a = h + attention(h);  a + mlp(a)         | none: plain LTG-BERT   |
 
     Args:
-        layer_mixing: one of the variants above.
+        layer_mixing: `base`, `zero`, `normalized`, `weighted_output` or `ltg`; their equations stand in `ElcConfig`.
         vocab_size: entries of the vocabulary.
         hidden_size: width of the hidden states; a multiple of `num_attention_heads`.
         intermediate_size: width of the gated feed-forward.
         num_hidden_layers: number of layers.
         num_attention_heads: heads of each layer.
         max_position_embeddings: longest sequence, in tokens, and the distance at which the log buckets saturate.
-        position_bucket_size: number of relative-position buckets a side (Devlin-style DeBERTa log buckets).
+        position_bucket_size: relative-position buckets a side (log buckets, as DeBERTa's).
         hidden_dropout_prob: dropout of hidden states.
         attention_probs_dropout_prob: dropout of attention probabilities.
         layer_norm_eps: epsilon of every LayerNorm.
