@@ -1,0 +1,83 @@
+"""A picture of minimal-pair accuracy over training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from composer.core import Callback, State
+from composer.loggers import Logger
+from composer.utils import dist
+
+from elc_composer.evaluation.metrics import MinimalPairAccuracy
+
+from ..figures.canvas import pixels
+from ..figures.curves import curves
+from .destinations import log_picture, save_picture
+from .records import run_path
+
+AVERAGES = ("overall", "phenomena", "micro")
+
+
+@dataclass(eq=False)
+class MinimalPairPlot(Callback):
+    """Draws each set's accuracies after every evaluation and logs the picture.
+
+    | picture                 | shows                                                   |
+    |-------------------------|---------------------------------------------------------|
+    | `minimal_pairs/<label>` | `overall` and the phenomena over batches, chance dashed |
+
+    The history is part of the checkpoint, so that a resumed run draws one unbroken picture. Works with any evaluator
+    whose metrics are `MinimalPairAccuracy`; others are left alone. Rank 0 writes.
+    """
+
+    picture_path: str | None = "runs/{run_name}/minimal_pairs_{label}.png"
+    """Where pictures go, with Composer's placeholders and `{label}`; None draws for the loggers only."""
+    history: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
+    """Label -> metric -> (batch, accuracy), filled while training."""
+
+    def eval_end(self, state: State, logger: Logger) -> None:
+        """Remember the accuracies that Composer has just computed, and draw."""
+        label = str(state.dataloader_label)
+        metrics = state.eval_metrics.get(label, {})
+        # Composer has computed them on all ranks; computing again only reads the result.
+        found = {name: metric for name, metric in metrics.items() if isinstance(metric, MinimalPairAccuracy)}
+        if not found:
+            return
+        batch = state.timestamp.batch.value
+        curves_of = self.history.setdefault(label, {})
+        for name, metric in found.items():
+            points = curves_of.setdefault(name, [])
+            points[:] = [point for point in points if point[0] < batch] + [(batch, float(metric.compute()))]
+        if dist.get_global_rank() == 0:
+            self._draw(state, logger, label)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue a history."""
+        self.history = {
+            label: {name: [(int(batch), float(value)) for batch, value in points] for name, points in series.items()}
+            for label, series in state["history"].items()
+        }
+
+    def _draw(self, state: State, logger: Logger, label: str) -> None:
+        figure = curves(
+            shown(self.history[label]),
+            title=f"Minimal pairs: {label}",
+            ylabel="accuracy",
+            ylim=(0.0, 1.0),
+            chance=0.5,
+        )
+        path = None if self.picture_path is None else self.picture_path.replace("{label}", label)
+        save_picture(figure, run_path(path, state))
+        log_picture(logger, f"minimal_pairs/{label}", pixels(figure), state.timestamp.batch.value)
+
+
+def shown(series: Mapping[str, list[tuple[int, float]]], most: int = 13) -> dict[str, list[tuple[int, float]]]:
+    """The curves that fit a picture: the headline, then those after the averages, phenomena first."""
+    names = [name for name in series if name == "overall" or name not in AVERAGES]
+    return {name: series[name] for name in names[:most]}

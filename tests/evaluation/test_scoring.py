@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+
+from elc_composer.errors import ConfigError, DataError
+from elc_composer.evaluation.config import Method, Reduction, ScoringConfig
+from elc_composer.evaluation.encoding import encode_sentences
+from elc_composer.evaluation.position_logits import PositionLogits
+from elc_composer.evaluation.rows import plan_rows
+from elc_composer.evaluation.scoring import score_sentences, target_log_probs
+from elc_composer.model import ElcConfig, ElcForMaskedLM
+from tests.evaluation.tiny import reference_score, tiny_bert, tiny_tokenizer
+
+TEXTS = [
+    "the cat sleeps",
+    "the cat sleep",
+    "zebras see the old dogs near a girl .",
+    "who sees ü ?",
+    "the cat sleeps",
+    "a",
+    "himself herself abcdef the [MASK] cat",
+]
+SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": len(tiny_tokenizer()), "pad_token_id": 3}
+WIDTH = {"hidden_size": 16, "intermediate_size": 24, "max_position_embeddings": 40}
+
+
+def elc() -> ElcForMaskedLM:
+    torch.manual_seed(0)
+    return ElcForMaskedLM(ElcConfig(layer_mixing="zero", position_bucket_size=8, **SIZES, **WIDTH)).eval()
+
+
+def distilbert() -> DistilBertForMaskedLM:
+    sizes = {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 40}
+    return DistilBertForMaskedLM(DistilBertConfig(vocab_size=SIZES["vocab_size"], pad_token_id=3, **sizes)).eval()
+
+
+MODELS = {
+    "elc": elc,
+    "bert": lambda: tiny_bert(SIZES["vocab_size"]),
+    "roberta": lambda: RobertaForMaskedLM(RobertaConfig(**SIZES, **{**WIDTH, "max_position_embeddings": 60})).eval(),
+    "distilbert": distilbert,
+}
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 40, 10_000])
+@pytest.mark.parametrize("name", list(MODELS))
+def test_scores_are_those_of_one_forward_pass_a_token(name: str, tokens_per_batch: int) -> None:
+    model, tokenizer = MODELS[name]().double(), tiny_tokenizer()
+    scores = score_sentences(model, tokenizer, TEXTS, ScoringConfig(tokens_per_batch=tokens_per_batch))
+    wanted = [reference_score(model, tokenizer, text) for text in TEXTS]
+    np.testing.assert_allclose(scores, wanted, rtol=1e-12)
+
+
+def test_special_tokens_are_added_once_whether_the_tokenizer_adds_them_or_not() -> None:
+    model = tiny_bert(SIZES["vocab_size"])
+    plain, adding = (score_sentences(model, tiny_tokenizer(adds), TEXTS) for adds in (False, True))
+    np.testing.assert_array_equal(plain, adding)
+
+
+def test_mean_and_temperature() -> None:
+    model, tokenizer = tiny_bert(SIZES["vocab_size"]).double(), tiny_tokenizer()
+    sums = score_sentences(model, tokenizer, TEXTS)
+    means = score_sentences(model, tokenizer, TEXTS, ScoringConfig(reduction=Reduction.mean))
+    lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS]
+    np.testing.assert_allclose(means * lengths, sums)
+    hot = score_sentences(model, tokenizer, TEXTS, ScoringConfig(temperature=2.0))
+    model.cls.register_forward_hook(lambda module, args, logits: logits / 2)
+    np.testing.assert_allclose(hot, score_sentences(model, tokenizer, TEXTS))
+
+
+def test_within_word_l2r_hides_the_rest_of_the_word() -> None:
+    model, tokenizer = tiny_bert(SIZES["vocab_size"]).double(), tiny_tokenizer()
+    text = "the abcd sleeps"
+    inner = tokenizer(text, add_special_tokens=False)
+    words, ids = inner.word_ids(), [1, *inner["input_ids"], 2]
+    assert words.count(1) == 4
+    wanted = 0.0
+    for i, word in enumerate(words):
+        masked = list(ids)
+        for j in range(i, len(words)):
+            if words[j] == word:
+                masked[j + 1] = tokenizer.mask_token_id
+        logits = model(input_ids=torch.tensor([masked])).logits[0, i + 1]
+        wanted += float(logits.log_softmax(-1)[ids[i + 1]])
+    config = ScoringConfig(method=Method.within_word_l2r)
+    assert score_sentences(model, tokenizer, [text], config)[0] == pytest.approx(wanted, rel=1e-12)
+    assert score_sentences(model, tokenizer, [text])[0] != pytest.approx(wanted, rel=1e-3)
+
+
+def test_causal_models_are_scored_left_to_right() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.bos_token = "[CLS]"
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=2, n_head=2, n_positions=40, bos_token_id=1)
+    )
+    model = model.double().eval()
+    texts = ["the cat sleeps", "who sees the old dogs near a girl ?"]
+    scores = score_sentences(model, tokenizer, texts, ScoringConfig(method=Method.causal, tokens_per_batch=20))
+    for text, score in zip(texts, scores):
+        ids = torch.tensor([[1, *tokenizer(text, add_special_tokens=False)["input_ids"]]])
+        logits = model(input_ids=ids).logits.log_softmax(-1)[0, :-1]
+        assert score == pytest.approx(float(logits.gather(1, ids[0, 1:, None]).sum()), rel=1e-12)
+
+
+def test_what_good_and_bad_sentence_share_is_planned_once() -> None:
+    tokenizer = tiny_tokenizer()
+
+    def rows(*texts: str) -> int:
+        return plan_rows(encode_sentences(tokenizer, texts)).n_rows
+
+    assert rows("the cat sleeps") == 3
+    assert rows("the cat sleeps", "the cat sleep") == 5
+    assert rows("the cat sleeps", "the dog sleep") == 6
+    assert rows("the cat sleeps", "the cat sleeps .") == 7
+
+
+def test_no_batch_exceeds_the_budget_and_none_is_padded() -> None:
+    plan = plan_rows(encode_sentences(tiny_tokenizer(), TEXTS))
+    spans = plan.spans(40)
+    assert sorted(row for start, stop in spans for row in range(start, stop)) == list(range(plan.n_rows))
+    for start, stop in spans:
+        batch = plan.batch(start, stop)
+        assert batch["attention_mask"].all()
+        assert batch["input_ids"].numel() <= max(40, batch["input_ids"].shape[1])
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_the_head_runs_at_the_wanted_positions_only(name: str) -> None:
+    model = MODELS[name]()
+    seen: list[int] = []
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda module, args, output: seen.append(output.shape[:-1].numel()))
+    logits_at = PositionLogits(model)
+    ids, positions = torch.randint(5, 20, (4, 7)), torch.tensor([1, 9, 20])
+    with torch.no_grad():
+        wanted = model(input_ids=ids).logits.flatten(0, 1)[positions]
+        for _ in range(2):
+            torch.testing.assert_close(logits_at(ids, None, positions), wanted, rtol=1e-4, atol=1e-4)
+    assert seen[-1] == 3
+
+
+class MixingHead(BertForMaskedLM):
+    """A head that looks at the whole sequence, so that it cannot be run at single positions."""
+
+    def forward(self, input_ids, attention_mask=None):
+        output = super().forward(input_ids=input_ids, attention_mask=attention_mask)
+        output.logits = output.logits + output.logits.mean(dim=(0, 1), keepdim=True)
+        return output
+
+
+def test_a_head_that_mixes_positions_gets_them_all() -> None:
+    model = MixingHead(BertConfig(**SIZES, **WIDTH)).eval()
+    logits_at = PositionLogits(model)
+    ids, positions = torch.randint(5, 20, (4, 7)), torch.tensor([1, 9, 20])
+    with torch.no_grad():
+        wanted = model(ids).logits.flatten(0, 1)[positions]
+        for _ in range(2):
+            torch.testing.assert_close(logits_at(ids, None, positions), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_softmax_is_taken_in_float32(dtype: torch.dtype) -> None:
+    logits = (20 * torch.randn(5, 3000)).to(dtype)
+    slot, token = torch.tensor([0, 4, 4]), torch.tensor([1, 2, 2999])
+    values = target_log_probs(logits, slot, token)
+    assert values.dtype == torch.float32
+    wanted = logits.double().log_softmax(-1)[slot, token]
+    torch.testing.assert_close(values.double(), wanted, rtol=1e-6, atol=1e-5)
+
+
+def test_the_model_is_left_in_the_mode_it_was_in() -> None:
+    model = tiny_bert(SIZES["vocab_size"]).train()
+    score_sentences(model, tiny_tokenizer(), ["the cat"])
+    assert model.training
+
+
+def test_names_what_cannot_be_scored() -> None:
+    model, tokenizer = tiny_bert(SIZES["vocab_size"]), tiny_tokenizer()
+    with pytest.raises(DataError, match=r"the sentence ' \\t' has no tokens"):
+        score_sentences(model, tokenizer, ["the cat", " \t"])
+    with pytest.raises(DataError, match="has 42 tokens, the model takes 40"):
+        score_sentences(model, tokenizer, ["the " * 40])
+    tokenizer.mask_token = None
+    with pytest.raises(ConfigError, match="no mask token"):
+        score_sentences(model, tokenizer, ["the cat"])
+    with pytest.raises(ConfigError, match="temperature is 0"):
+        ScoringConfig(temperature=0)
