@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import shutil
 from collections import Counter
@@ -34,11 +33,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+OPEN: list[DataSpec] = []
+
+
 @pytest.fixture(autouse=True)
 def loaders_end_with_their_test() -> Iterator[None]:
-    """Otherwise workers of an earlier test may be ended in the middle of another's fork, which takes many seconds."""
     yield
-    gc.collect()
+    while OPEN:
+        OPEN.pop().dataloader.close()
 
 
 def local(root: Path, **options) -> DataConfig:
@@ -54,7 +56,8 @@ def cached(root: Path, cache: Path, **options) -> DataConfig:
 
 def build(config: DataConfig, **options) -> DataSpec:
     settings = {"seq_length": LENGTH, "device_batch_size": BATCH, "seed": 1, "total_steps": 40, **options}
-    return build_train_loader(config, MASKING, TOKENS, **settings)
+    OPEN.append(build_train_loader(config, MASKING, TOKENS, **settings))
+    return OPEN[-1]
 
 
 def rows(batch: dict) -> np.ndarray:
