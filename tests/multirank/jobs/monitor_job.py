@@ -1,4 +1,4 @@
-"""Train a small ELC-BERT with all monitors and write what rank 0 and 1 logged: see tests/multirank/test_monitor_ranks.py.
+"""Train a small ELC-BERT with all monitors and write what each rank logged: see test_monitor_ranks.py.
 
 python monitor_job.py OUT_FOLDER --parallelism none|ddp|fsdp1|fsdp2 [--checkpointing] [--microbatch N] [--sampled]
 """
@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from composer.utils import dist
+from composer.utils import FSDP2Config, dist
 from torch import nn
 
 from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor, WeightDistributionMonitor
@@ -27,7 +27,7 @@ def parallelism(name: str, checkpointing: bool) -> dict[str, Any] | None:
     if name == "fsdp1":
         return {"fsdp": {"sharding_strategy": "FULL_SHARD", "activation_checkpointing": checkpointing}}
     if name == "fsdp2":
-        return {"fsdp": {"FSDP_VERSION": 2, "activation_checkpointing": checkpointing}}
+        return {"fsdp": FSDP2Config(activation_checkpointing=checkpointing)}
     return None
 
 
@@ -70,7 +70,8 @@ def main() -> None:
     )
     run.fit()
     held = {shard.name: shard.length for shard in monitors[0]._shards}
-    everything = {"held": held, "metrics": {}}
+    kinds = sorted({type(shard.parameter).__name__ for shard in monitors[0]._shards})
+    everything: dict[str, Any] = {"held": held, "kinds": kinds, "metrics": {}}
     for prefix in ("layer_weights/", "weight_distribution/", "mixed_input/"):
         everything["metrics"].update(logged(run, prefix))
     (args.out / f"rank{dist.get_global_rank()}.json").write_text(json.dumps(everything))
@@ -78,5 +79,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mock.patch("torch.cuda.current_device", lambda: torch.device("cpu")):
+    with mock.patch("torch.cuda.current_device", return_value=torch.device("cpu")):
         main()
