@@ -18,14 +18,14 @@ class SentenceGrammar(Grammar):
     def turn(self, questions: bool = True) -> list[Sentence]:
         """One sentence, or a question with its answer."""
         makers = [
-            (self.statement, 0.36),
-            (self.reflexive, 0.18),
-            (self.embedded, 0.12),
+            (self.statement, 0.34),
+            (self.reflexive, 0.24),
+            (self.embedded, 0.11),
             (self.coordination, 0.08),
             (self.polarity, 0.08),
         ]
         if questions:
-            makers += [(self.question, 0.08), (self.dialogue, 0.12)]
+            makers += [(self.question, 0.09), (self.dialogue, 0.17)]
         return self.draw.weighted(makers)()
 
     def statement(self) -> list[Sentence]:
@@ -45,8 +45,8 @@ class SentenceGrammar(Grammar):
 
     def reflexive(self) -> list[Sentence]:
         """`The queen near the boys has praised herself.`"""
-        noun, verb = self.subject_and_verb(lex.ANIMATES, lex.SOCIAL)
-        subject = self.subject(noun, plural=None if noun.has_pronoun(False) else True)
+        noun, verb = self.subject_and_verb(self.mostly_gendered(), lex.SOCIAL)
+        subject = self.subject(noun, plural=self.draw.chance(0.4) or not noun.has_pronoun(False), modified=0.4)
         rest = (noun.reflexive(subject.head.plural), *self.draw.one((*lex.ADVERBS, (), ())))
         predicate = self.predicate(verb, rest)
         return [Sentence(subject.words + predicate.words(subject.head.plural))]
@@ -123,9 +123,13 @@ class SentenceGrammar(Grammar):
 
     def dialogue(self) -> list[Sentence]:
         """`Does the queen sleep? Yes, she sleeps near the lake.`"""
-        noun, verb = self.subject_and_verb(lex.ANIMATES, lex.INTRANSITIVE + lex.HANDLING)
-        plural = self.draw.chance(0.5) if noun.has_pronoun(False) else True
+        noun, verb = self.subject_and_verb(self.mostly_gendered(), lex.INTRANSITIVE + lex.HANDLING)
+        plural = self.draw.chance(0.4) or not noun.has_pronoun(False)
         return self.exchange(noun, plural, verb, self.complement(verb, noun))
+
+    def mostly_gendered(self) -> tuple[Noun, ...]:
+        """Nouns for sentences with pronouns: gender shows nowhere else, so persons of one gender come more often."""
+        return lex.GENDERED if self.draw.chance(0.6) else lex.ANIMATES
 
     def exchange(self, noun: Noun, plural: bool, verb: Verb, rest: Words, pronoun: str = "") -> list[Sentence]:
         """A question about the noun and an answer with its pronoun (or the one given)."""
