@@ -86,6 +86,7 @@ class SegmentDataset(StreamingDataset):
         super().__init__(streams=streams, batch_size=batch_size, **options)
         self.device_batch_size = batch_size
         self.world = World.detect()
+        self._prepared: set[int] = set()
         if self.batches_per_epoch < 1:
             raise DataError(
                 f"{self.names} give {self.epoch_size} samples an epoch, fewer than the global batch of "
@@ -155,8 +156,12 @@ class SegmentDataset(StreamingDataset):
 
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
         """Have a shard here; a failure is an error only where somebody waits for it (`blocking`)."""
+        # The thread that downloads ahead asks for every sample, each time through a lock file.
+        if not blocking and shard_id in self._prepared and self._shard_states[shard_id] == _ShardState.LOCAL:
+            return
         try:
             super().prepare_shard(shard_id, blocking)
+            self._prepared.add(shard_id)
         except Exception as error:
             # The state is left at "preparing", for which others wait without end. "Local" sends them to read the shard,
             # where its absence leads to another attempt in the foreground.
