@@ -1,0 +1,62 @@
+"""Small prepared data and runs on it, through the same commands that a user types."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from streaming_prep.toy.write import write_toy_language
+from tests.conftest import ROOT
+
+TINY = {
+    "run_name": "tiny",
+    "model.hidden_size": 32,
+    "model.intermediate_size": 64,
+    "model.num_hidden_layers": 3,
+    "data.num_workers": 0,
+    "checkpoints.save_interval": "4ba",
+    "evaluators.eval_interval": "6ba",
+    "evaluators.dev_batches": 2,
+    "evaluators.device_eval_batch_size": 8,
+    "evaluators.before_training": False,
+    "evaluators.minimal_pairs.0.subset_per_paradigm": 4,
+    "stages.0.global_train_batch_size": 8,
+    "stages.1.global_train_batch_size": 4,
+    "stages.0.fraction": 0.5,
+    "stages.1.fraction": 0.5,
+    "max_steps": 12,
+    "loggers.progress_bar": False,
+}
+
+
+def prepare_toy(folder: Path, words: int = 20_000) -> Path:
+    """A toy language of `words` words, prepared for 64 and 128 tokens: `folder/data`, `folder/toy/minimal_pairs`."""
+    toy = write_toy_language(folder / "toy", words=words, pairs_per_paradigm=20)
+    build = ["-m", "streaming_prep", "build", "--corpus", toy.corpus, "--out", folder / "data"]
+    command = [sys.executable, *map(str, build), "--vocab-size", "1024", "--seq-length", "64", "128"]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    return folder
+
+
+def tiny_overrides(prepared: Path, run_folder: Path, vocab_size: int, **more: object) -> list[str]:
+    """Overrides that turn yamls/quickstart.yaml into a run of seconds; `more` writes dots as double underscores."""
+    settings: dict[str, object] = {
+        **TINY,
+        "model.vocab_size": vocab_size,
+        "run_folder": run_folder,
+        "data.streams.0.local": prepared / "data",
+        "evaluators.minimal_pairs.0.path": prepared / "toy" / "minimal_pairs",
+        **{key.replace("__", "."): value for key, value in more.items()},
+    }
+    return [f"{key}={value}" for key, value in settings.items()]
+
+
+def composer(*arguments: object, ranks: int = 1, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """`composer -n <ranks> train.py yamls/quickstart.yaml ...`, finished, with its output."""
+    command = [sys.executable, "-m", "composer.cli.launcher", "-n", str(ranks), "train.py", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )

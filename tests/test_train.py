@@ -1,0 +1,136 @@
+"""Runs as a user starts them: training, stages, evaluation, files, resumption, ranks, and bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from elc_composer.callbacks.metrics_file import read_metrics
+from tests.runs import composer, prepare_toy, tiny_overrides
+
+CONFIG = "yamls/quickstart.yaml"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def vocab_size(prepared: Path) -> int:
+    return json.loads((prepared / "data" / "manifest.json").read_text())["tokenizer"]["vocab_size"]
+
+
+@pytest.fixture(scope="module")
+def finished(prepared: Path, vocab_size: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an undisturbed run of one rank."""
+    folder = tmp_path_factory.mktemp("run")
+    done = composer(CONFIG, *tiny_overrides(prepared, folder, vocab_size, evaluators__before_training=True))
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, weights_only=False, map_location="cpu")["state"]["model"]
+
+
+def largest_difference(left: Path, right: Path) -> float:
+    ours, theirs = weights(left), weights(right)
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+def test_a_run_leaves_metrics_checkpoints_and_what_explains_it(finished: Path) -> None:
+    metrics = read_metrics(finished / "metrics.jsonl")
+    assert [step for step, _ in metrics["loss/train/total"]] == list(range(12)) or len(
+        metrics["loss/train/total"]
+    ) == 12
+    assert metrics["loss/train/total"][-1][1] < metrics["loss/train/total"][0][1]
+    assert [step for step, _ in metrics["metrics/toy/overall"]] == [0, 6, 12]
+    assert {
+        "metrics/dev/LanguageCrossEntropy",
+        "metrics/dev/MaskedAccuracy",
+        "layer_weights/layer_3/from_0",
+    } <= metrics.keys()
+    names = {path.name for path in finished.iterdir()}
+    assert {"config.yaml", "model_config.json", "tokenizer", "checkpoints", "layer_weights.png"} <= names
+    saved = {path.name for path in (finished / "checkpoints").iterdir() if not path.is_symlink()}
+    assert saved == {"ba6-rank0.pt", "ba8-rank0.pt", "ba12-rank0.pt"}
+
+
+@pytest.mark.parametrize("stop", [4, 6, 8], ids=["first stage", "border", "second stage"])
+def test_a_resumed_run_ends_with_the_same_bits(
+    stop: int, prepared: Path, vocab_size: int, finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    overrides = tiny_overrides(prepared, run, vocab_size, checkpoints__keep=-1, evaluators__minimal_pairs="[]")
+    assert composer(CONFIG, *overrides).returncode == 0
+    for checkpoint in (run / "checkpoints").iterdir():
+        step = checkpoint.name.removeprefix("ba").removesuffix("-rank0.pt")
+        if checkpoint.is_symlink() or int(step) > stop:
+            checkpoint.unlink()
+    assert composer(CONFIG, *overrides).returncode == 0
+    assert largest_difference(run / "checkpoints" / "ba12-rank0.pt", finished / "checkpoints" / "ba12-rank0.pt") == 0.0
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(
+    prepared: Path, vocab_size: int, finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, symlinks=True)
+    newest = run / "checkpoints" / "ba12-rank0.pt"
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    done = composer(CONFIG, *tiny_overrides(prepared, run, vocab_size))
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "ba12-rank0.pt is damaged" in done.stdout + done.stderr
+    assert largest_difference(newest, finished / "checkpoints" / "ba12-rank0.pt") == 0.0
+
+
+@pytest.mark.multirank
+def test_two_ranks_train_as_one(prepared: Path, vocab_size: int, finished: Path, tmp_path: Path) -> None:
+    done = composer(CONFIG, *tiny_overrides(prepared, tmp_path, vocab_size), ranks=2)
+    assert done.returncode == 0, done.stderr[-4000:]
+    one, two = (read_metrics(folder / "metrics.jsonl") for folder in (finished, tmp_path))
+    for name in ("loss/train/total", "metrics/toy/overall"):
+        assert len(two[name]) == len([point for point in one[name] if name.startswith("loss") or point[0]])
+    assert two["metrics/toy/overall"][-1][0] == 12
+
+
+def test_dry_run_checks_and_trains_nothing(prepared: Path, vocab_size: int, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = composer(CONFIG, *tiny_overrides(prepared, run, vocab_size), "--dry-run")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "parameters" in done.stdout
+    assert "data and tokenizer fit the model" in done.stdout
+    assert not run.exists()
+
+
+BAD = {
+    "typo in a key": (["optimizer.learning_rate=1"], "unknown key 'optimizer.learning_rate'"),
+    "no shards": (["data.streams.0.local=nowhere"], "data folder nowhere does not exist"),
+    "length not prepared": (["stages.0.seq_length=32"], "not prepared for a sequence length of 32, but for 64, 128"),
+    "other vocabulary": (["model.vocab_size=99"], "model.vocab_size is 99 but the tokenizer has"),
+    "too long": (
+        ["model.max_position_embeddings=64"],
+        "stages[1].seq_length 128 exceeds model.max_position_embeddings 64",
+    ),
+    "precision": (["precision=amp_bf16"], "amp_bf16 needs a GPU"),
+    "fractions": (["stages.0.fraction=0.7"], "the fractions sum to 1.2"),
+    "no pairs": (["evaluators.minimal_pairs.0.path=nowhere"], "nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_before_training(case: str, prepared: Path, vocab_size: int, tmp_path: Path) -> None:
+    overrides, message = BAD[case]
+    run = tmp_path / "run"
+    done = composer(CONFIG, *tiny_overrides(prepared, run, vocab_size), *overrides)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert not (run / "metrics.jsonl").exists()
+    assert "Traceback" not in done.stderr
