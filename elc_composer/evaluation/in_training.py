@@ -64,7 +64,7 @@ def minimal_pair_evaluators(
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ConfigError(f"two sets of minimal pairs have the label {twice[0]!r}: give each its own")
-    sets = {config.label: _subset(read_minimal_pairs(config.path), config) for config in configs}
+    sets = {config.label: draw_subset(read_minimal_pairs(config.path), config) for config in configs}
     numbers: dict[tuple[str, str], int] = {}
     for label, pairs in sets.items():
         for pair in pairs:
@@ -91,7 +91,8 @@ def minimal_pair_evaluators(
     return MinimalPairEvaluators(evaluators, metrics)
 
 
-def _subset(pairs: list[MinimalPair], config: MinimalPairsConfig) -> list[MinimalPair]:
+def draw_subset(pairs: list[MinimalPair], config: MinimalPairsConfig) -> list[MinimalPair]:
+    """Up to `subset_per_paradigm` pairs of each paradigm, in their order; the same ones for the same `subset_seed`."""
     if config.subset_per_paradigm is None:
         return pairs
     of: dict[str, list[int]] = defaultdict(list)
