@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import cast
 
-from composer import Trainer
+from composer import DataSpec, Trainer
 from composer.utils import dist, get_device
 
 from elc_composer.build import build_train_data, build_trainer
 from elc_composer.config import RunConfig, load_config
+from elc_composer.data.loader import WholeEpochLoader
 from elc_composer.dry_run import describe_run
 from elc_composer.errors import ConfigError, DataError
 from elc_composer.prepare import Run, prepare_run
@@ -51,16 +53,25 @@ def train(config: RunConfig) -> Trainer:
     run = prepare_run(config)
     # A checkpoint at a border holds the state of the stage that ended there, so that stage's loader takes it.
     first = stage_at(run.plan, max(run.first_step - 1, 0))
-    trainer = build_trainer(run, build_train_data(run, first), first)
+    data = build_train_data(run, first)
+    trainer = build_trainer(run, data, first)
     save_run_files(run)
     if config.evaluators.before_training and run.first_step == 0:
         trainer.eval()
     fit_stage(trainer, first)
     for stage in run.plan[first.index + 1 :]:
+        close_loader(data)
+        data = build_train_data(run, stage)
         enter_stage(trainer)
-        fit_stage(trainer, stage, build_train_data(run, stage))
+        fit_stage(trainer, stage, data)
+    close_loader(data)
     trainer.close()
     return trainer
+
+
+def close_loader(data: DataSpec) -> None:
+    """End a loader's workers at once; left to the garbage collector, each takes seconds."""
+    cast(WholeEpochLoader, data.dataloader).close()
 
 
 def save_run_files(run: Run) -> None:
