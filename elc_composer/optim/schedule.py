@@ -1,8 +1,8 @@
 """Learning-rate schedule: one multiplier a step of the whole run, whatever stages the run is cut into.
 
 Composer's `CosineAnnealingWithWarmupScheduler` has the published curve, but Composer 0.32's trainer asks a
-`ComposerScheduler` for the next rate before it advances the clock: steps 0 and 1 both get multiplier 0, every later step
-its predecessor's. Torch's `LambdaLR` counts for itself: step s gets multiplier s. Composer drives and saves it alike.
+`ComposerScheduler` for the next rate before it advances the clock: steps 0 and 1 both get multiplier 0, later ones
+their predecessor's. Torch's `LambdaLR` counts for itself: step s gets multiplier s. Composer drives and saves it alike.
 """
 
 from __future__ import annotations

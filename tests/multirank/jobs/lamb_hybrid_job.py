@@ -43,7 +43,8 @@ def main() -> None:
 
     whole, pieces = Words(), nn.ParameterList()
     for param, placement in zip(whole.parameters(), cycle(PLACEMENTS)):
-        pieces.append(nn.Parameter(distribute_tensor(param.detach(), mesh, placement)))
+        # Cloned, since a replicated DTensor shares the memory it was made from.
+        pieces.append(nn.Parameter(distribute_tensor(param.detach().clone(), mesh, placement)))
     position = {id(param): i for i, param in enumerate(whole.parameters())}
     groups = parameter_groups(whole, 0.1)
     plain = Lamb(groups, lr=0.1, implementation="plain")
@@ -64,6 +65,7 @@ def main() -> None:
         sharding_strategy=ShardingStrategy.HYBRID_SHARD,
         device_mesh=mesh,
         use_orig_params=True,
+        device_id=torch.device("cpu"),
     )
     optimizer = Lamb(parameter_groups(hybrid, 0.1), lr=0.1)
     for step in range(STEPS):

@@ -1,0 +1,112 @@
+"""Time of one optimizer step on a parameter list of ELC-BERT's base size: LAMB in its forms, and what others offer.
+
+python benchmarks/lamb.py [--device cuda|cpu] [--repeats 20] [--layers 12] [--out benchmarks/results/lamb_<device>.json]
+
+Every contestant steps its own copy of the same parameters with the same gradients; after warm-up they take turns, so
+that a change in the machine's speed meets all of them. Reported: median milliseconds a step, and its quotient by the
+foreach form's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch_optimizer import Lamb as TorchOptimizerLamb
+
+from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.optim import Lamb, parameter_groups
+
+SETTINGS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.98), "eps": 1e-6}
+CONTESTANTS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
+    "lamb_foreach": lambda groups: Lamb(groups, **SETTINGS, implementation="foreach"),
+    "lamb_plain": lambda groups: Lamb(groups, **SETTINGS, implementation="plain"),
+    "torch_optimizer_lamb": lambda groups: TorchOptimizerLamb(groups, **SETTINGS),
+    "torch_adamw_foreach": lambda groups: torch.optim.AdamW(groups, **SETTINGS, foreach=True),
+    "torch_adamw_per_parameter": lambda groups: torch.optim.AdamW(groups, **SETTINGS, foreach=False),
+}
+
+
+def parameter_list(layers: int, device: str) -> list[dict[str, Any]]:
+    """Groups of the base model's parameters with gradients, on `device`."""
+    config = ElcConfig(
+        layer_mixing="zero",
+        vocab_size=16384,
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=layers,
+        num_attention_heads=12,
+    )
+    groups = parameter_groups(ElcForMaskedLM(config), 0.1)
+    generator = torch.Generator(device).manual_seed(0)
+    for group in groups:
+        group["params"] = [nn.Parameter(param.detach().to(device)) for param in group["params"]]
+        for param in group["params"]:
+            param.grad = torch.randn(param.shape, generator=generator, device=device)
+    return groups
+
+
+def milliseconds(optimizer: torch.optim.Optimizer, device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    optimizer.step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    out = args.out or Path(__file__).parent / "results" / f"lamb_{args.device}.json"
+
+    load = os.getloadavg()[0]
+    optimizers = {name: make(parameter_list(args.layers, args.device)) for name, make in CONTESTANTS.items()}
+    times: dict[str, list[float]] = {name: [] for name in optimizers}
+    for turn in range(args.repeats + 2):
+        for name, optimizer in optimizers.items():
+            elapsed = milliseconds(optimizer, args.device)
+            if turn >= 2:
+                times[name].append(elapsed)
+
+    params = [param for group in next(iter(optimizers.values())).param_groups for param in group["params"]]
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    result = {
+        "machine": torch.cuda.get_device_name() if args.device == "cuda" else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "load_average_before": round(load, 1),
+        "torch": torch.__version__,
+        "parameters": sum(param.numel() for param in params),
+        "tensors": len(params),
+        "repeats": args.repeats,
+        "milliseconds": {name: round(value, 3) for name, value in medians.items()},
+        "quotient_by_lamb_foreach": {name: round(v / medians["lamb_foreach"], 3) for name, v in medians.items()},
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor()}, {len(models)} cores"
+
+
+if __name__ == "__main__":
+    main()
