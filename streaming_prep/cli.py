@@ -1,4 +1,4 @@
-"""Command line: build, verify, stats, sample, minimal-pairs. A wrong input ends in one line on stderr and code 2."""
+"""The command line. Input that cannot work ends in one line on stderr and code 2, damage found in code 1."""
 
 from __future__ import annotations
 
@@ -60,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--count", type=int, default=5)
     sample.add_argument("--seed", type=int, default=0)
     sample.set_defaults(run=_sample)
+    report = commands.add_parser("tokenizer-report", help="how well a tokenizer fits a corpus")
+    report.add_argument("tokenizer", metavar="FILE|DIR", type=Path)
+    report.add_argument("--corpus", required=True, nargs="+", type=Path, metavar="DIR")
+    report.add_argument("--cleaner", default="auto")
+    report.add_argument("--split", default="train", help="train or dev")
+    report.set_defaults(run=_tokenizer_report)
     pairs = commands.add_parser("minimal-pairs", help="turn minimal pairs (BLiMP's JSONL) into MDS")
     pairs.add_argument("source", metavar="DIR|FILE", type=Path)
     pairs.add_argument("--out", required=True, metavar="DIR|URL")
@@ -144,6 +150,13 @@ def _sample(options: argparse.Namespace) -> int:
     from streaming_prep.sample import print_sample
 
     print_sample(options.folder, options.output, options.count, options.seed)
+    return 0
+
+
+def _tokenizer_report(options: argparse.Namespace) -> int:
+    from streaming_prep.report import print_tokenizer_report
+
+    print_tokenizer_report(options.tokenizer, options.corpus, options.cleaner, options.split)
     return 0
 
 

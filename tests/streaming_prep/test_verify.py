@@ -49,9 +49,7 @@ def test_a_flipped_bit_is_found_and_its_shard_named(
 @pytest.mark.parametrize(
     "file", ["seq_48/dev/shard.00000.mds.zstd", "seq_48/dev/index.json", "tokenizer/tokenizer.json"]
 )
-def test_a_missing_or_shortened_file_is_named(
-    prepared: Path, capsys: pytest.CaptureFixture[str], file: str
-) -> None:
+def test_a_missing_or_shortened_file_is_named(prepared: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
     data = (prepared / file).read_bytes()
     (prepared / file).write_bytes(data[:-7])
     assert main(["verify", str(prepared)]) == 1
@@ -78,9 +76,7 @@ def test_ids_beyond_the_vocabulary_are_found(prepared: Path, capsys: pytest.Capt
     assert "the vocabulary ends at 19" in capsys.readouterr().err
 
 
-def test_a_folder_without_a_manifest_is_no_finished_build(
-    prepared: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_without_a_manifest_is_no_finished_build(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for damage in ("{", None):
         if damage is None:
             (prepared / "manifest.json").unlink()
@@ -113,6 +109,17 @@ def test_sample_prints_the_same_segments_for_the_same_seed(whole: Path, capsys: 
     assert "[PAR]" in printed[0]
     assert main(["sample", str(whole), "--output", "seq_64/train"]) == 2
     assert "there is seq_16/dev, seq_16/train" in capsys.readouterr().err
+
+
+def test_the_tokenizer_report_counts_words_and_shows_pieces(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = str(whole.parent / "corpus")
+    assert main(["tokenizer-report", str(whole / "tokenizer"), "--corpus", corpus, "--split", "dev"]) == 0
+    printed = capsys.readouterr().out
+    assert "coverage          100.000000%" in printed
+    assert "a word)" in printed
+    assert "Ġ" in printed
+    assert main(["tokenizer-report", str(whole / "tokenizer"), "--corpus", corpus, "--split", "test"]) == 2
+    assert "--split test" in capsys.readouterr().err
 
 
 def change_manifest(folder: Path, keys: list[str], value: int) -> None:
