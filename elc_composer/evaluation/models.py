@@ -45,21 +45,19 @@ def load_model_and_tokenizer(
         raise ConfigError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
     if not path.exists():
         raise ConfigError(f"{path} does not exist: give a checkpoint or a transformers folder")
-    model, found = _read(path, method, DTYPES[dtype], tokenizer, trust_remote_code)
+    model, found = _read(path, method, tokenizer, trust_remote_code)
     return model.to(device=device, dtype=DTYPES[dtype]).eval(), found
 
 
-def _read(
-    path: Path, method: Method, dtype: torch.dtype, tokenizer: str | None, trust_remote_code: bool
-) -> tuple[torch.nn.Module, Any]:
+def _read(path: Path, method: Method, tokenizer: str | None, trust_remote_code: bool) -> tuple[torch.nn.Module, Any]:
     if not (path / "config.json").exists():
         return _from_checkpoint(path, tokenizer)
     where = tokenizer or str(path)
     if json.loads((path / "config.json").read_text()).get("model_type") == ElcConfig.model_type:
-        own = ElcForMaskedLM.from_pretrained(path, torch_dtype=dtype)
+        own = ElcForMaskedLM.from_pretrained(path)
         return own, PreTrainedTokenizerFast.from_pretrained(where)
     kind = AutoModelForCausalLM if method is Method.causal else AutoModelForMaskedLM
-    foreign = kind.from_pretrained(path, torch_dtype=dtype, trust_remote_code=trust_remote_code)
+    foreign = kind.from_pretrained(path, trust_remote_code=trust_remote_code)
     return foreign, AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
 
 
