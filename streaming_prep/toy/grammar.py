@@ -96,7 +96,8 @@ class Grammar:
         if form == "present":
             return Predicate((verb.third, *rest), (verb.base, *rest))
         if form == "perfect":
-            return Predicate(("has", verb.participle, *rest), ("have", verb.participle, *rest))
+            words = (*(("not",) if self.draw.chance(0.3) else ()), verb.participle, *rest)
+            return Predicate(("has", *words), ("have", *words))
         if form == "negated":
             return Predicate(("does", "not", verb.base, *rest), ("do", "not", verb.base, *rest))
         if form == "modal":

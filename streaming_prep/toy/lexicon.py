@@ -70,7 +70,7 @@ def _verbs(text: str) -> tuple[Verb, ...]:
 
 _COUPLES = """
 king:queen boy:girl father:mother brother:sister uncle:aunt prince:princess/princesses
-actor:actress/actresses waiter:waitress/waitresses man/men:woman/women wizard:witch/witches
+actor:actress/actresses waiter:waitress/waitresses man/men:woman/women
 """
 
 COUPLES: tuple[tuple[Noun, Noun], ...] = tuple(

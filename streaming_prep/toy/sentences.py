@@ -22,6 +22,7 @@ class SentenceGrammar(Grammar):
             (self.reflexive, 0.24),
             (self.embedded, 0.11),
             (self.coordination, 0.08),
+            (self.resumption, 0.12),
             (self.polarity, 0.08),
         ]
         if questions:
@@ -46,7 +47,7 @@ class SentenceGrammar(Grammar):
     def reflexive(self) -> list[Sentence]:
         """`The queen near the boys has praised herself.`"""
         noun, verb = self.subject_and_verb(self.mostly_gendered(), lex.SOCIAL)
-        subject = self.subject(noun, plural=self.draw.chance(0.4) or not noun.has_pronoun(False), modified=0.4)
+        subject = self.subject(noun, plural=self.draw.chance(0.4) or not noun.has_pronoun(False), modified=0.3)
         rest = (noun.reflexive(subject.head.plural), *self.draw.one((*lex.ADVERBS, (), ())))
         predicate = self.predicate(verb, rest)
         return [Sentence(subject.words + predicate.words(subject.head.plural))]
@@ -73,6 +74,15 @@ class SentenceGrammar(Grammar):
         other, _ = self.subject_and_verb(lex.ANIMATES, [verb], but=noun)
         words = (*self.phrase(noun, plain=True).words, "and", *self.phrase(other, plain=True).words)
         return [Sentence(words + self.predicate(verb, self.complement(verb, noun), AGREEING).plural)]
+
+    def resumption(self) -> list[Sentence]:
+        """`The queen laughs and she sleeps today.`"""
+        noun, verb = self.subject_and_verb(self.mostly_gendered(), lex.INTRANSITIVE)
+        _, second = self.subject_and_verb([noun], lex.INTRANSITIVE)
+        plural = self.draw.chance(0.4) or not noun.has_pronoun(False)
+        first = self.phrase(noun, plural).words + self.predicate(verb, ()).words(plural)
+        rest = self.predicate(second, self.complement(second, noun)).words(plural)
+        return [Sentence((*first, "and", noun.pronoun(plural), *rest))]
 
     def polarity(self) -> list[Sentence]:
         """`No king has ever slept and the queen has often smiled.`, `The king that no queen likes has often slept.`"""
