@@ -1,0 +1,92 @@
+"""Heatmaps and curves show the numbers that they are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from elc_composer.figures.canvas import pixels
+from elc_composer.figures.curves import curves, draw_curves, smooth
+from elc_composer.figures.heatmap import animate, draw_heatmap, draw_small_multiples, heatmap, small_multiples
+
+ROWS = {"1": [1.0], "2": [0.75, 0.25], "3": [0.5, 0.125, 0.375], "head": [0.1, 0.2, 0.3, 0.4]}
+
+
+def test_cells_hold_the_shares_and_the_rest_is_empty() -> None:
+    axes = heatmap(ROWS, "title").axes[0]
+    texts = {(round(t.get_position()[0]), round(t.get_position()[1])): t.get_text() for t in axes.texts}
+    assert texts[(0, 0)] == "1"
+    assert texts[(1, 1)] == ".25"
+    assert texts[(3, 3)] == ".40"
+    assert len(texts) == 10
+    drawn = axes.images[0].get_array()
+    assert drawn.shape == (4, 4)
+    assert np.ma.count_masked(np.ma.masked_invalid(drawn)) == 6
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(ROWS)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["emb", "1", "2", "3"]
+
+
+def test_colours_mean_the_same_in_every_picture() -> None:
+    one, other = (heatmap(rows, "t").axes[0].images[0] for rows in (ROWS, {"1": [0.2], "2": [0.2, 0.2]}))
+    assert one.norm(0.2) == other.norm(0.2)
+    assert one.norm(0.9) > one.norm(0.2) > one.norm(0.01)
+
+
+def test_shares_that_are_no_numbers_leave_their_cells_empty() -> None:
+    axes = heatmap({"1": [1.0], "2": [float("nan"), None]}, "t").axes[0]  # type: ignore[list-item]
+    assert len(axes.texts) == 1
+
+
+@pytest.mark.parametrize("layers", [1, 2, 24, 40])
+def test_any_depth_can_be_drawn(layers: int, tmp_path: Path) -> None:
+    rows = {str(n): [1 / n] * n for n in range(1, layers + 1)}
+    with Image.open(draw_heatmap(rows, tmp_path / "deep" / "a.png", "t")) as image:
+        assert image.format == "PNG"
+        assert image.width < 2200
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.png"], "no half picture stays"
+
+
+def test_pixels_are_those_of_the_picture(tmp_path: Path) -> None:
+    figure = heatmap(ROWS, "t")
+    found = pixels(figure)
+    assert found.dtype == np.uint8
+    assert found.shape[2] == 3
+    assert found.min() < 60
+    assert found.max() == 255
+
+
+def test_small_multiples_keep_first_and_last(tmp_path: Path) -> None:
+    history = [(step, ROWS) for step in range(0, 1000, 10)]
+    figure = small_multiples(history, "t", count=5)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert len(titles) == 5
+    assert (titles[0], titles[-1]) == ("step 0", "step 990")
+    assert draw_small_multiples(history[:1], tmp_path / "a.png", "t").exists()
+
+
+def test_animation_has_a_frame_a_moment(tmp_path: Path) -> None:
+    moving = {n: {"1": [1.0], "2": [n / 10, 1 - n / 10]} for n in range(5)}
+    with Image.open(animate(list(moving.items()), tmp_path / "a.gif", "t", frames=3)) as image:
+        assert image.n_frames == 3  # type: ignore[attr-defined]
+
+
+def test_curves_draw_the_points() -> None:
+    axes = curves({"loss": [(0, 3.0), (10, 2.0)], "empty": []}, "t", "nats", labels={"loss": "Loss"}, chance=0.5).axes[
+        0
+    ]
+    assert axes.lines[0].get_xydata().tolist() == [[0.0, 3.0], [10.0, 2.0]]
+    assert [line.get_label() for line in axes.lines] == ["Loss", "chance (0.5)"]
+    assert axes.get_ylabel() == "nats"
+
+
+def test_smoothing_is_centred_and_keeps_a_line() -> None:
+    assert smooth([0.0, 1.0, 2.0, 3.0, 4.0], 3).tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert smooth([0.0, 3.0, 0.0], 3).tolist() == [0.0, 1.0, 0.0]
+
+
+def test_many_curves_fit(tmp_path: Path) -> None:
+    path = draw_curves({f"p{i}": [(s, s * i) for s in range(5)] for i in range(12)}, tmp_path / "a.png", "t", window=2)
+    assert path.stat().st_size > 0
