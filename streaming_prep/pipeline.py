@@ -20,14 +20,15 @@ from streaming_prep.settings import BuildSettings
 from streaming_prep.shards import column_encoding, samples_per_shard
 from streaming_prep.stages import (
     clean_chunk,
+    counts_path,
     lengths_path,
     plan_segments,
     read_plan,
-    read_sentences,
     tokenize_chunk,
     write_planned_shard,
 )
-from streaming_prep.tokenizer import load_tokenizer, train_tokenizer
+from streaming_prep.tokenizer import load_tokenizer
+from streaming_prep.word_counts import PieceCounts, train_from_counts
 
 _TOKENS_WORTH_WORKERS = 20_000_000
 
@@ -147,6 +148,7 @@ class Pipeline:
             "cleaner": source.cleaner,
             "form": source.form,
             "errors": self.settings.errors,
+            "count": self.settings.tokenizer is None and source.split == "train",
             "version": self.version,
         }
         place = {"path": str(source.path), "start": chunk.start, "size": chunk.size, "first_line": chunk.first_line}
@@ -165,7 +167,8 @@ class Pipeline:
                 "min_frequency": settings.min_frequency,
                 "version": self.version,
             }
-            job = Job(_train_tokenizer, "tokenizer", spec, self.work, {"sentences": [str(job.data) for job in train]})
+            counts = [str(counts_path(job.data)) for job in train]
+            job = Job(_train_tokenizer, "tokenizer", spec, self.work, {"counts": counts})
         # Training is one job that uses every core by itself.
         self._run("tokenizer", [job], _in_this_process)
         return job.data
@@ -273,8 +276,10 @@ def _take_tokenizer(job: Job) -> Record:
 
 def _train_tokenizer(job: Job) -> Record:
     spec = job.spec
-    sentences = (line for path in job.inputs["sentences"] for line in read_sentences(Path(path)) if line)
-    _save(train_tokenizer(sentences, spec["vocab_size"], spec["min_frequency"]), job.data)
+    counts = PieceCounts()
+    for path in job.inputs["counts"]:
+        counts.add_json(Path(path))
+    _save(train_from_counts(counts, spec["vocab_size"], spec["min_frequency"]), job.data)
     return {}
 
 

@@ -18,10 +18,14 @@ from streaming_prep.jobs import Job, Record
 from streaming_prep.packing import Meter, pack
 from streaming_prep.sentences import split_sentences
 from streaming_prep.shards import write_shard
+from streaming_prep.word_counts import PieceCounts
 
 
 def clean_chunk(job: Job) -> Record:
-    """Raw text -> sentences, one a line, an empty line at a document's end; counts words (of the raw text)."""
+    """Raw text -> sentences, one a line, an empty line at a document's end; counts words (of the raw text).
+
+    With `spec["count"]` the sentences' pieces are counted, too (`<key>.counts`), for the tokenizer to be trained.
+    """
     spec = job.spec
     chunk = Chunk(job.inputs["start"], job.inputs["size"], job.inputs["first_line"], spec["sha256"])
     texts = read_texts(Path(job.inputs["path"]), chunk, spec["form"], spec["errors"])
@@ -32,7 +36,17 @@ def clean_chunk(job: Job) -> Record:
                 file.write(sentence.encode() + b"\n")
             if spec["form"] == "jsonl":
                 file.write(b"\n")
+    if spec["count"]:
+        counts = PieceCounts()
+        counts.add(read_sentences(job.data))
+        with atomic_file(counts_path(job.data)) as file:
+            file.write(counts.to_json())
     return {"words": sum(len(line.split()) for lines in texts for line in lines)}
+
+
+def counts_path(data: Path) -> Path:
+    """Where a cleaned chunk's counted pieces are."""
+    return data.with_name(data.name + ".counts")
 
 
 def read_sentences(path: Path) -> Iterator[str]:

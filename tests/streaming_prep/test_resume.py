@@ -79,12 +79,12 @@ def test_changed_settings_are_announced_and_only_what_depends_on_them_is_done_ag
     cut_short_before("plan", monkeypatch, corpus, tmp_path / "out")
     executed = count_executed(monkeypatch)
     screen = Recorder()
-    build_small(corpus, tmp_path / "out", vocab_size=150, screen=screen)
+    build_small(corpus, tmp_path / "out", vocab_size=100, screen=screen)
     assert set(executed) == {"tokenizer", "tokenize", "plan", "shard"}
     announced = [line for line in screen.lines if "changed since the last run" in line]
     assert len(announced) == 1
     assert announced[0].startswith("settings (vocab_size) changed")
-    build_small(corpus, tmp_path / "undisturbed", vocab_size=150)
+    build_small(corpus, tmp_path / "undisturbed", vocab_size=100)
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 

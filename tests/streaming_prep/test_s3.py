@@ -85,7 +85,7 @@ def test_an_upload_cut_short_goes_on_and_never_looks_whole(
 ) -> None:
     from streaming.base.storage.upload import S3Uploader
 
-    build_small(corpus, URL, vocab_size=150)
+    build_small(corpus, URL, vocab_size=100)
     really, sent = S3Uploader.upload_file, []
 
     def breaks_off(self: S3Uploader, file: str) -> None:
