@@ -16,11 +16,11 @@ History = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
-    """Mean of each value and up to `window - 1` before it."""
+    """Mean over the `window` values around each one, as many on either side; fewer near the ends."""
     sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    at = np.arange(len(values))
+    reach = np.minimum(np.minimum(at, len(values) - 1 - at), window // 2)
+    return (sums[at + reach + 1] - sums[at - reach]) / (2 * reach + 1)
 
 
 def curves(

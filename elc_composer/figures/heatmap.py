@@ -46,7 +46,7 @@ def heatmap(rows: Rows, title: str, value: str = "share of the layer's input") -
     matrix = _matrix(rows)
     layers, sources = matrix.shape
     cell = 0.52 if sources <= 16 else 0.4 if sources <= 30 else 0.22
-    figure = new_figure(max(4.6, sources * cell + 2.0), max(2.8, layers * cell + 1.1))
+    figure = new_figure(max(4.6, sources * cell + 2.6), max(2.8, layers * cell + 1.1))
     axes = figure.add_subplot()
     image = _paint(axes, matrix)
     names = _source_names(sources)
@@ -60,7 +60,7 @@ def heatmap(rows: Rows, title: str, value: str = "share of the layer's input") -
         for y, x in zip(*np.nonzero(~np.isnan(matrix))):
             share = matrix[y, x]
             text = "1" if share >= 0.9995 else f"{share:.2f}".removeprefix("0")
-            size = 8.5 if sources <= 16 else 6
+            size = 8.5 if sources <= 16 else 6.5
             axes.text(x, y, text, ha="center", va="center", fontsize=size, color="white" if share > 0.38 else INK)
     bar = figure.colorbar(image, ax=axes, ticks=[0, 0.05, 0.2, 0.5, 1.0], fraction=0.046, pad=0.02)
     bar.set_label(value, color=MUTED)
