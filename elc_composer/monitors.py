@@ -9,6 +9,7 @@ from composer import Callback
 from composer.callbacks import LRMonitor, MemoryMonitor, NaNMonitor, OptimizerMonitor, RuntimeEstimator, SpeedMonitor
 
 from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor, WeightDistributionMonitor
+from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
 
 
 @dataclass
@@ -37,6 +38,8 @@ class CallbacksConfig:
     mixed_input_monitor: MixedInputMonitor | None = None
     speed_monitor: SpeedMonitorConfig | None = field(default_factory=SpeedMonitorConfig)
     optimizer_monitor: OptimizerMonitorConfig | None = None
+    minimal_pair_plot: bool = True
+    """Draw each set of minimal pairs' accuracies after every evaluation."""
     lr_monitor: bool = True
     memory_monitor: bool = False
     runtime_estimator: bool = False
@@ -52,6 +55,8 @@ def build_callbacks(config: CallbacksConfig, run_folder: Path) -> list[Callback]
             if monitor.folder == type(monitor).folder:
                 monitor.folder = str(run_folder)
             callbacks.append(monitor)
+    if config.minimal_pair_plot:
+        callbacks.append(MinimalPairPlot(str(run_folder / "minimal_pairs_{label}.png")))
     if config.speed_monitor is not None:
         speed = config.speed_monitor
         callbacks.append(SpeedMonitor(window_size=speed.window_size, gpu_flops_available=speed.gpu_flops_available))

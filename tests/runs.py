@@ -32,10 +32,10 @@ TINY = {
 
 
 def prepare_toy(folder: Path, words: int = 20_000) -> Path:
-    """A toy language of `words` words, prepared for 64 and 128 tokens: `folder/data`, `folder/toy/minimal_pairs`."""
+    """A toy language of `words` words, prepared for 32 and 64 tokens: `folder/data`, `folder/toy/minimal_pairs`."""
     toy = write_toy_language(folder / "toy", words=words, pairs_per_paradigm=20)
     build = ["-m", "streaming_prep", "build", "--corpus", toy.corpus, "--out", folder / "data"]
-    command = [sys.executable, *map(str, build), "--vocab-size", "1024", "--seq-length", "64", "128"]
+    command = [sys.executable, *map(str, build), "--vocab-size", "1024", "--seq-length", "32", "64"]
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
     return folder
 

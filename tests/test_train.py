@@ -112,11 +112,11 @@ def test_dry_run_checks_and_trains_nothing(prepared: Path, vocab_size: int, tmp_
 BAD = {
     "typo in a key": (["optimizer.learning_rate=1"], "unknown key 'optimizer.learning_rate'"),
     "no shards": (["data.streams.0.local=nowhere"], "data folder nowhere does not exist"),
-    "length not prepared": (["stages.0.seq_length=32"], "not prepared for a sequence length of 32, but for 64, 128"),
+    "length not prepared": (["stages.0.seq_length=16"], "not prepared for a sequence length of 16, but for 32, 64"),
     "other vocabulary": (["model.vocab_size=99"], "model.vocab_size is 99 but the tokenizer has"),
     "too long": (
-        ["model.max_position_embeddings=64"],
-        "stages[1].seq_length 128 exceeds model.max_position_embeddings 64",
+        ["model.max_position_embeddings=32"],
+        "stages[1].seq_length 64 exceeds model.max_position_embeddings 32",
     ),
     "precision": (["precision=amp_bf16"], "amp_bf16 needs a GPU"),
     "fractions": (["stages.0.fraction=0.7"], "the fractions sum to 1.2"),
