@@ -18,15 +18,16 @@ class SentenceGrammar(Grammar):
     def turn(self, questions: bool = True) -> list[Sentence]:
         """One sentence, or a question with its answer."""
         makers = [
-            (self.statement, 0.34),
+            (self.statement, 0.32),
             (self.reflexive, 0.24),
             (self.embedded, 0.11),
-            (self.coordination, 0.08),
-            (self.resumption, 0.12),
+            (self.emphatic, 0.14),
+            (self.coordination, 0.07),
+            (self.resumption, 0.08),
             (self.polarity, 0.08),
         ]
         if questions:
-            makers += [(self.question, 0.09), (self.dialogue, 0.17)]
+            makers += [(self.question, 0.09), (self.dialogue, 0.14)]
         return self.draw.weighted(makers)()
 
     def statement(self) -> list[Sentence]:
@@ -51,6 +52,13 @@ class SentenceGrammar(Grammar):
         rest = (noun.reflexive(subject.head.plural), *self.draw.one((*lex.ADVERBS, (), ())))
         predicate = self.predicate(verb, rest)
         return [Sentence(subject.words + predicate.words(subject.head.plural))]
+
+    def emphatic(self) -> list[Sentence]:
+        """`The queen herself sleeps near the lake.`"""
+        noun, verb = self.subject_and_verb(self.mostly_gendered(), lex.INTRANSITIVE + lex.SOCIAL)
+        plural = self.draw.chance(0.4) or not noun.has_pronoun(False)
+        subject = (*self.phrase(noun, plural).words, noun.reflexive(plural))
+        return [Sentence(subject + self.predicate(verb, self.complement(verb, noun)).words(plural))]
 
     def embedded(self) -> list[Sentence]:
         """`The king remembers what the queen carries.` or `... that the queen carries the cup.`"""
