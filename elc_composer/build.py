@@ -6,7 +6,7 @@ from composer import DataSpec, Evaluator, Trainer
 from composer.algorithms import GradientClipping
 from composer.utils import dist, reproducibility
 
-from elc_composer.checkpointing import FILENAME
+from elc_composer.checkpoints.names import FILENAME
 from elc_composer.composer_model import ElcComposerModel
 from elc_composer.data.loader import build_eval_loader, build_train_loader
 from elc_composer.evaluation.in_training import MinimalPairEvaluators, minimal_pair_evaluators

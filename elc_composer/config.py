@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from omegaconf import MISSING
 
-from elc_composer.checkpointing import CheckpointsConfig
+from elc_composer.checkpoints.resume import CheckpointsConfig
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import MaskingConfig
 from elc_composer.evaluators import EvaluatorsConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 from composer.utils import dist
 from transformers import PreTrainedTokenizerFast
 
-from elc_composer.checkpointing import ResumePoint, find_resume_point
+from elc_composer.checkpoints.resume import ResumePoint, find_resume_point
 from elc_composer.config import RunConfig
 from elc_composer.data.check import check_data
 from elc_composer.data.config import DataConfig

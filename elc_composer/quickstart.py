@@ -27,7 +27,7 @@ NEXT = """next: prepare a corpus of your own, see what a run on it would be, and
   .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine"""
 # One thread: on models this small a second one costs more than it gives, above all where others use the machine.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-BLANK = "the tall cows near the {mask} sleep ."
+BLANK = "these {mask} have lifted the book ."
 
 
 def main() -> None:

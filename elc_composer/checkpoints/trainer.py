@@ -5,7 +5,6 @@ Composer itself loads with `weights_only=False`, which runs whatever a file says
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from typing import Any
 from torch import Tensor
 
 from elc_composer.checkpoints.fit import build
+from elc_composer.checkpoints.names import step_of
 from elc_composer.checkpoints.safe_load import load_torch_file
 from elc_composer.checkpoints.shards import read_shards
 from elc_composer.errors import DataError
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 
 WRAPPERS = ("module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
-NAME = re.compile(r"ep(\d+)-ba(\d+)(-rank0\.pt)?")
 
 
 def read_trainer_checkpoint(checkpoint: Path, config: ElcConfig) -> ElcForMaskedLM:
@@ -45,7 +44,7 @@ def read_trainer_checkpoint(checkpoint: Path, config: ElcConfig) -> ElcForMasked
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint itself: the path, or the newest `ep*-ba*` in it.
+    """The checkpoint itself: the path, or the newest one in it.
 
     Raises:
         DataError: if there is none.
@@ -55,9 +54,9 @@ def find_checkpoint(path: Path) -> Path:
     folders = [path, path / "checkpoints"]
     there = [each for folder in folders if folder.is_dir() for each in folder.iterdir()]
     whole = [each for each in there if each.is_file() or (each / ".metadata").is_file()]
-    numbered = [(int(match[2]), each) for each in whole if (match := NAME.fullmatch(each.name))]
+    numbered = [(step, each) for each in whole if (step := step_of(each.name)) is not None]
     if not numbered:
-        raise DataError(f"{path} holds no checkpoint named like ep0-ba100-rank0.pt; give the file, or the run's folder")
+        raise DataError(f"{path} holds no checkpoint named like ba100-rank0.pt; give the file, or the run's folder")
     return max(numbered)[1]
 
 

@@ -7,20 +7,16 @@ back from a truncated file; choosing by name and integrity, and handing over the
 from __future__ import annotations
 
 import logging
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from composer.utils import maybe_create_object_store_from_uri, parse_uri
 
+from elc_composer.checkpoints.names import step_of
 from elc_composer.errors import ConfigError
 
 log = logging.getLogger(__name__)
-
-FILENAME = "ba{batch}-rank{rank}.pt"
-_FULL = re.compile(r"(?:^|/)ba(\d+)-rank0\.pt$")
-_SHARDED = re.compile(r"(?:^|/)ep\d+-ba(\d+)(?:/\.metadata)?$")
 
 
 @dataclass
@@ -62,7 +58,7 @@ def find_resume_point(config: CheckpointsConfig) -> ResumePoint | None:
             log.warning("checkpoint %s is damaged; falling back to the one before", point.path)
     if config.load_path is None:
         return None
-    step = _step_of(config.load_path)
+    step = step_of(config.load_path)
     if step is None:
         raise ConfigError(
             f"checkpoints.load_path: {config.load_path} is not named like a checkpoint (ba<step>-rank0.pt)"
@@ -72,11 +68,6 @@ def find_resume_point(config: CheckpointsConfig) -> ResumePoint | None:
     return ResumePoint(config.load_path, step)
 
 
-def _step_of(path: str) -> int | None:
-    match = _FULL.search(path) or _SHARDED.search(path.rstrip("/"))
-    return int(match.group(1)) if match else None
-
-
 def _saved(folder: str) -> list[ResumePoint]:
     """Checkpoints in a local or remote folder, the newest first."""
     if "://" in folder:
@@ -84,10 +75,10 @@ def _saved(folder: str) -> list[ResumePoint]:
         assert store is not None
         scheme, bucket, prefix = parse_uri(folder)
         names = [f"{scheme}://{bucket}/{key}" for key in store.list_objects(prefix)]
-        names = [name.removesuffix("/.metadata") for name in names if _step_of(name) is not None]
+        names = [name.removesuffix("/.metadata") for name in names if step_of(name) is not None]
     else:
         names = [str(path) for path in Path(folder).glob("*") if not path.is_symlink()]
-    points = [ResumePoint(name, step) for name in names if (step := _step_of(name)) is not None]
+    points = [ResumePoint(name, step) for name in names if (step := step_of(name)) is not None]
     return sorted(points, key=lambda point: point.step, reverse=True)
 
 
