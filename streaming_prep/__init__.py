@@ -1,0 +1,1 @@
+"""BabyLM corpora, and plain text, to MDS shards."""

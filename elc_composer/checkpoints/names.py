@@ -1,4 +1,4 @@
-"""How checkpoints are named: `ba<step>-rank0.pt` here, `ep<n>-ba<step>-rank0.pt` or sharded `ep<n>-ba<step>/` by Composer."""
+"""How checkpoints are named: `ba<n>-rank0.pt` here, `ep<m>-ba<n>-rank0.pt` or, sharded, `ep<m>-ba<n>/` by Composer."""
 
 from __future__ import annotations
 
