@@ -35,23 +35,6 @@ class Rows(Dataset[Batch]):
         return {key: column[index] for key, column in self.columns.items()}
 
 
-class RankRows(torch.utils.data.Sampler[int]):
-    """Each rank's contiguous part of every global batch."""
-
-    def __init__(self, size: int, global_batch: int) -> None:
-        part = global_batch // dist.get_world_size()
-        first = dist.get_global_rank() * part
-        self.rows = [
-            row for start in range(0, size, global_batch) for row in range(start + first, start + first + part)
-        ]
-
-    def __iter__(self) -> Any:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
 class Recorder(Callback):
     """Loss and learning rate of every step."""
 
@@ -107,7 +90,8 @@ def stages_of(batches: list[Batch]) -> list[Stage]:
 def loader(batches: list[Batch], stage: Stage) -> DataSpec:
     """This rank's part of a stage's batches."""
     rows = Rows(batches[stage.first_step : stage.last_step])
-    sampler = RankRows(len(rows), stage.global_train_batch_size)
+    # Every n-th sequence, n ranks: any n device batches together are one global batch.
+    sampler = dist.get_sampler(rows, shuffle=False)
     size = stage.global_train_batch_size // dist.get_world_size()
     return DataSpec(DataLoader(rows, size, sampler=sampler), get_num_tokens_in_batch=count_tokens)
 
@@ -140,9 +124,17 @@ def golden_model(arrays: Any, variant: str, dtype: torch.dtype, **overrides: Any
 
 
 def run_recipe(
-    path: Path, variant: str, dtype: torch.dtype, microbatches: int = 1, **trainer_settings: Any
+    path: Path,
+    variant: str,
+    dtype: torch.dtype,
+    microbatches: int = 1,
+    gradient_factor: float = 1.0,
+    **trainer_settings: Any,
 ) -> tuple[Trainer, Recorder, GradientNorm]:
-    """Train the golden run; every device batch is cut into `microbatches` (as far as it has sequences)."""
+    """Train the golden run; every device batch is cut into `microbatches` (as far as it has sequences).
+
+    `gradient_factor`: what the backend multiplies gradients by (torch 2.7's FSDP2 over gloo); undone here.
+    """
     with np.load(path) as arrays:
         batches = golden_batches(arrays)
         model = golden_model(arrays, variant, dtype)
@@ -150,6 +142,9 @@ def run_recipe(
     steps = len(batches)
     recorder, norm = Recorder(), GradientNorm()
     optimizer = build_optimizer(model, OptimizerConfig())
+    for parameter in model.parameters():
+        if gradient_factor != 1.0:
+            parameter.register_hook(lambda gradient: gradient / gradient_factor)
     trainer = Trainer(
         model=ElcComposerModel(model),
         train_dataloader=loader(batches, plan[0]),
