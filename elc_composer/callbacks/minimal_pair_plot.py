@@ -17,8 +17,6 @@ from ..figures.curves import curves
 from .destinations import log_picture, save_picture
 from .records import run_path
 
-AVERAGES = ("overall", "phenomena", "micro")
-
 
 @dataclass(eq=False)
 class MinimalPairPlot(Callback):
@@ -35,14 +33,15 @@ class MinimalPairPlot(Callback):
     picture_path: str | None = "runs/{run_name}/minimal_pairs_{label}.png"
     """Where pictures go, with Composer's placeholders and `{label}`; None draws for the loggers only."""
     history: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
-    """Label -> metric -> (batch, accuracy), filled while training."""
+    """Label -> `overall` or phenomenon -> (batch, accuracy), filled while training."""
 
     def eval_end(self, state: State, logger: Logger) -> None:
         """Remember the accuracies that Composer has just computed, and draw."""
         label = str(state.dataloader_label)
         metrics = state.eval_metrics.get(label, {})
         # Composer has computed them on all ranks; computing again only reads the result.
-        found = {name: metric for name, metric in metrics.items() if isinstance(metric, MinimalPairAccuracy)}
+        pairs = {name: metric for name, metric in metrics.items() if isinstance(metric, MinimalPairAccuracy)}
+        found = {name: metric for name, metric in pairs.items() if metric.headline}
         if not found:
             return
         batch = state.timestamp.batch.value
@@ -66,7 +65,7 @@ class MinimalPairPlot(Callback):
 
     def _draw(self, state: State, logger: Logger, label: str) -> None:
         figure = curves(
-            shown(self.history[label]),
+            self.history[label],
             title=f"Minimal pairs: {label}",
             ylabel="accuracy",
             ylim=(0.0, 1.0),
@@ -75,9 +74,3 @@ class MinimalPairPlot(Callback):
         path = None if self.picture_path is None else self.picture_path.replace("{label}", label)
         save_picture(figure, run_path(path, state))
         log_picture(logger, f"minimal_pairs/{label}", pixels(figure), state.timestamp.batch.value)
-
-
-def shown(series: Mapping[str, list[tuple[int, float]]], most: int = 13) -> dict[str, list[tuple[int, float]]]:
-    """The curves that fit a picture: the headline, then those after the averages, phenomena first."""
-    names = [name for name in series if name == "overall" or name not in AVERAGES]
-    return {name: series[name] for name in names[:most]}

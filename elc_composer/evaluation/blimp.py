@@ -67,7 +67,7 @@ SUPPLEMENT_PARADIGMS: frozenset[str] = frozenset(
 
 
 def phenomenon_of(paradigm: str, stated: str | None = None) -> str | None:
-    """Phenomenon of a paradigm: BLiMP's own, else what its line states, else the supplement task's name; None: unknown."""
+    """Phenomenon of a paradigm: BLiMP's own, else what its line states, else the supplement task's; None: unknown."""
     if paradigm in BLIMP_PHENOMENA:
         return BLIMP_PHENOMENA[paradigm]
     if stated:

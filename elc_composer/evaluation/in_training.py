@@ -76,7 +76,11 @@ def minimal_pair_evaluators(
         names_of[config.label] = list(named)
         for name, groups in named.items():
             members[name].update(groups)
-    metrics: dict[str, Metric] = {name: _metric(groups) for name, groups in members.items()}
+    built = {name: _metric(groups) for name, groups in members.items()}
+    headlines = {"overall", *(_metric_name(pair.phenomenon) for pairs in sets.values() for pair in pairs)}
+    for name, metric in built.items():
+        metric.headline = name in headlines
+    metrics: dict[str, Metric] = {**built}
     evaluators = [
         Evaluator(
             label=config.label,

@@ -57,6 +57,8 @@ class MinimalPairAccuracy(Metric):
     """Tells the model's `update_metric` to pass the batch and the outputs as they are."""
     index: Tensor
     group: Tensor
+    headline = False
+    """Worth a curve of its own in pictures: the mean over paradigms, and each phenomenon."""
     credit: Tensor
     count: Tensor
 
