@@ -1,0 +1,170 @@
+"""Layer weights compared, and pruned with the exact shares that are promised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from elc_composer.analyze.__main__ import main, prune_and_score, tell_apart
+from elc_composer.analyze.pruning import count_pruned, describe_shares, distance, kept_sources, layer_shares, pruned
+from elc_composer.evaluation.pairs import read_minimal_pairs
+from elc_composer.export import export_model
+from elc_composer.model import ElcConfig, ElcForMaskedLM
+from tests.evaluation.tiny import tiny_tokenizer, write_pairs
+
+
+def tiny_model(layer_mixing: str = "zero", seed: int = 0) -> ElcForMaskedLM:
+    """Three layers with mixing weights far from equal."""
+    torch.manual_seed(seed)
+    config = ElcConfig(
+        layer_mixing=layer_mixing,
+        vocab_size=len(tiny_tokenizer()),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        position_bucket_size=8,
+    )
+    model = ElcForMaskedLM(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.add_(torch.randn_like(parameter) * (1.0 if "prev_layer" in name else 0.2))
+    return model
+
+
+def exported(folder: Path, model: ElcForMaskedLM) -> Path:
+    export_model(model, None, folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_sources_below_the_threshold_go_and_the_largest_stays() -> None:
+    assert kept_sources([0.6, 0.05, 0.35], 0.1) == [True, False, True]
+    assert kept_sources([0.1, 0.9], 0.1) == [True, True]
+    assert kept_sources([0.25, 0.25, 0.25, 0.25], 0.3) == [True, False, False, False]
+    assert kept_sources([1.0], 0.99) == [True]
+
+
+@pytest.mark.parametrize("variant", ["base", "zero", "normalized", "weighted_output"])
+def test_pruning_removes_shares_and_keeps_the_proportions_of_the_rest(variant: str) -> None:
+    model = tiny_model(variant)
+    before = layer_shares(model)
+    after = layer_shares(pruned(model, 0.3))
+    assert layer_shares(model) == before
+    assert {"1", "2", "3"} <= before.keys()
+    assert ("head" in before) == (variant == "weighted_output")
+    for label, row in before.items():
+        kept = kept_sources(row, 0.3)
+        rest = sum(share for share, stays in zip(row, kept) if stays)
+        assert after[label] == pytest.approx([share / rest if stays else 0.0 for share, stays in zip(row, kept)])
+    number, lost = count_pruned(before, 0.3)
+    assert number == sum(row.count(0.0) for row in after.values()) > 0
+    assert 0.0 < lost < 1.0
+
+
+def test_a_pruned_model_computes_what_one_without_the_source_does() -> None:
+    model = tiny_model()
+    ids = torch.randint(5, 40, (2, 7))
+    by_hand = tiny_model()
+    with torch.no_grad():
+        for layer in by_hand.transformer.layers:
+            weights = layer.prev_layer_weights
+            # so far below the others that the softmax of float32 makes it zero; one of three always has 0.3
+            weights[weights.softmax(0) < 0.3] = -1e4
+        ours, expected = pruned(model, 0.3)(ids).logits, by_hand(ids).logits
+    assert torch.isfinite(ours).all()
+    torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+    assert not torch.equal(ours, model(ids).logits)
+
+
+def test_one_layer_alone_can_be_pruned() -> None:
+    model = tiny_model()
+    before, after = layer_shares(model), layer_shares(pruned(model, 0.49, ["3"]))
+    assert after["2"] == before["2"]
+    assert after["3"] != before["3"]
+
+
+def test_layers_are_described_and_compared() -> None:
+    figures = describe_shares({"2": [0.5, 0.5], "3": [1.0, 0.0, 0.0]})
+    assert figures["2"]["entropy"] == pytest.approx(0.693147, abs=1e-6)
+    assert figures["3"]["entropy"] == 0
+    assert figures["3"]["embedding_share"] == 1
+    assert figures["2"]["expected_source"] == 0.5
+    assert distance({"2": [0.5, 0.5], "3": [1.0]}, {"2": [0.9, 0.1], "3": [0.5, 0.5]}) == {"2": pytest.approx(0.4)}
+
+
+def test_pairs_lost_and_won_add_up(tmp_path: Path) -> None:
+    pairs = read_minimal_pairs(write_pairs(tmp_path))
+    rows = prune_and_score(tiny_model(), tiny_tokenizer(), pairs, [0.01, 0.3, 0.45], each_layer=True)
+    whole = rows[0]
+    assert (whole["threshold"], whole["pruned_sources"], whole["pairs_lost"]) == (0.0, 0, 0)
+    assert [row["layers"] for row in rows[1:]] == ["all"] * 3 + ["2"] * 3 + ["3"] * 3
+    everything = [row for row in rows if row["layers"] == "all"]
+    assert [row["pruned_sources"] for row in everything] == sorted(row["pruned_sources"] for row in everything)
+    for row in rows:
+        if not row["pruned_sources"]:
+            assert row["accuracy"] == whole["accuracy"]
+        # no ties among these pairs: each is right or wrong
+        difference = (row["accuracy"]["micro"] - whole["accuracy"]["micro"]) * len(pairs)
+        assert row["pairs_won"] - row["pairs_lost"] == pytest.approx(difference)
+
+
+def test_the_command_compares_and_prunes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = exported(tmp_path / "one", tiny_model())
+    two = exported(tmp_path / "two", tiny_model("weighted_output", seed=1))
+    pairs = write_pairs(tmp_path / "pairs")
+    out = tmp_path / "out"
+    options = ["--minimal-pairs", str(pairs), "--prune", "0.2", "0.4", "--subset", "2", "--out", str(out)]
+    assert main([str(one), str(two), *options]) == 0
+    compared = json.loads((out / "layer_weights.json").read_text())["models"]
+    assert set(compared) == {"one", "two"}
+    assert compared["one"]["shares"]["3"] == pytest.approx(layer_shares(tiny_model())["3"])
+    assert compared["one"]["distance_to_first"]["3"] == 0
+    assert compared["two"]["distance_to_first"]["3"] > 0
+    scored = json.loads((out / "pruning.json").read_text())
+    assert scored["pairs"] == 6
+    assert [row["threshold"] for row in scored["models"]["two"]] == [0, 0.2, 0.4]
+    for picture in ("layer_weights.png", "pruning.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "head" in printed
+    assert "accuracy in %" in printed
+
+
+def test_weights_alone_need_no_tokenizer(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    export_model(tiny_model(), None, folder)
+    assert main([str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert not (tmp_path / "out" / "pruning.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--prune", "0.1"], "belong together"),
+        (["--prune", "1.5", "--minimal-pairs", "x"], "between 0 and 1"),
+        ([], "does not exist"),
+    ],
+)
+def test_bad_input_is_one_line(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"), *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_a_variant_without_layer_weights_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export_model(tiny_model("ltg"), None, tmp_path / "model")
+    assert main([str(tmp_path / "model"), "--out", str(tmp_path / "out")]) == 2
+    assert "has no layer weights" in capsys.readouterr().err
+
+
+def test_names_tell_folders_apart() -> None:
+    assert tell_apart(["runs/a", "runs/b"]) == ["a", "b"]
+    assert tell_apart(["x/run", "y/run"]) == ["x/run", "y/run"]
