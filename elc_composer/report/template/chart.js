@@ -1,3 +1,4 @@
+let clips = 0;
 const tip = document.getElementById("tip");
 
 /** A line chart of a panel; it redraws itself for its width and for the runs that are shown. */
@@ -68,7 +69,7 @@ function plot(panel, lines, width) {
   const x = (step) => box.left + ((step - start) / (end - start)) * (width - box.left - box.right);
   const y = (value) => height - box.bottom - ((value - low) / (high - low)) * (height - box.top - box.bottom);
   const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": inWords(panel, lines) });
-  const clip = `clip-${panel.id}`;
+  const clip = `clip-${(clips += 1)}`;
   const clipper = makeSvg("clipPath", { id: clip });
   const inner = { x: box.left, y: box.top - 2, width: width - box.left - box.right, height: height - box.top - box.bottom + 4 };
   clipper.append(makeSvg("rect", inner));

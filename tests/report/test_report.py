@@ -1,0 +1,262 @@
+"""What the page holds, for runs that are finished, running, broken or several."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elc_composer.report.__main__ import main
+from elc_composer.report.charts import whole_gradient
+from elc_composer.report.events import find_events
+from elc_composer.report.files import RunFolder, read_run, read_runs
+from elc_composer.report.page import SECTIONS, embed, payload, render
+from elc_composer.report.pairs import accuracies
+from elc_composer.report.thin import short, spread_out, thin
+from tests.report.synthetic import layers_at, metrics_at, shares, write_lines, write_run
+
+
+class Page(HTMLParser):
+    """Section ids, links, sources and the data of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.scripts = 0
+        self.inside = ""
+        self.data: Any = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids += [str(values["id"])] if "id" in values else []
+        self.addresses += [str(values[key]) for key in ("src", "href") if key in values]
+        self.scripts += tag == "script"
+        self.inside = "data" if values.get("id") == "report-data" else ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "data":
+            self.data, self.inside = json.loads(data), ""
+
+
+def section(text: str, name: str) -> str:
+    found = re.search(rf'<section id="{name}">.*?</section>', text, re.DOTALL)
+    assert found
+    return found[0]
+
+
+def events_of(run: RunFolder, kind: str) -> list[tuple[int, str]]:
+    return [(event.step, event.text) for event in find_events(run) if event.kind == kind]
+
+
+def test_one_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert main([str(run)]) == 0
+    text = (run / "report.html").read_text()
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    assert set(SECTIONS) <= set(page.ids)
+    assert all(address.startswith("#") for address in page.addresses)
+    assert "http" not in re.sub(r"http-equiv|http://www.w3.org/2000/svg", "", text)
+    assert "default-src 'none'" in text
+    assert not re.search(r"@import|url\((?!#)", text)
+    panels = {panel["id"]: panel for panel in page.data["panels"]}
+    assert {"loss", "dev-accuracy", "tokens", "gradient", "learning-rate", "pairs-metrics-toy-overall"} <= panels.keys()
+    assert [line["label"] for line in panels["loss"]["lines"]] == ["made up, train", "made up, dev"]
+    assert panels["loss"]["lines"][0]["x"] == list(range(100))
+    assert panels["loss"]["lines"][0]["y"][20] == 2.5
+    assert len(panels["learning-rate"]["lines"]) == 1
+    assert page.data["weights"][0]["steps"] == list(range(0, 100, 10))
+    assert page.data["weights"][0]["frames"][3][2] == pytest.approx(shares(3, 30), abs=1e-4)
+    assert page.data["mixed"][0]["frames"][0][1] == [0.5, 0.5]
+    assert page.data["histograms"][0]["units"] == ["embedding", "layer 1"]
+    assert "1,234" in section(text, "data")
+    assert "aochildes" in section(text, "data")
+    assert "run_name: made up" in section(text, "config")
+
+
+def test_phenomena_and_paradigms_are_told_apart(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run"))
+    found = {entry.name: (entry.kind, entry.group) for entry in accuracies(run, "toy")}
+    assert found["overall"] == ("average", "overall")
+    assert found["agreement"] == ("phenomenon", "agreement")
+    assert found["irregular_agreement"] == ("paradigm", "agreement")
+    assert found["npi_scope"] == ("paradigm", "npi_licensing")
+    data = payload([run], [[]])
+    assert [row["group"] for row in data["grids"][0]["rows"]] == ["agreement", "agreement", "npi_licensing"]
+    titles = [panel["title"] for panel in data["panels"] if panel["section"] == "pairs"]
+    assert titles == ["toy: mean over paradigms", "toy: agreement", "toy: npi licensing"]
+
+
+def test_a_section_without_files_says_what_to_switch_on(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", monitors=False)
+    rows = [{"step": step, "loss/train/total": 1.0} for step in range(5)]
+    write_lines(run / "metrics.jsonl", rows)
+    (run / "layer_weights.jsonl").unlink()
+    (run / "config.yaml").unlink()
+    text = render(read_runs([run]))
+    assert "callbacks.layer_weight_monitor" in section(text, "weights")
+    assert "callbacks.mixed_input_monitor.interval" in section(text, "mixed")
+    assert "callbacks.weight_distribution_monitor.interval" in section(text, "distributions")
+    assert "callbacks.optimizer_monitor" in section(text, "gradients")
+    assert "evaluators.minimal_pairs" in section(text, "pairs")
+    assert "config.yaml" in section(text, "config")
+    assert "hint" not in section(text, "loss")
+
+
+def test_a_running_run_with_a_torn_line_is_shown_up_to_it(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=60)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 60, "loss/train/to')
+    with (run / "layer_weights.jsonl").open("a") as file:
+        file.write('{"step": 60, "layers": {"1": [1.')
+    found = read_run(run)
+    assert found.step == 59
+    assert found.layer_weights[-1]["step"] == 50
+    text = render([found])
+    assert "not finished" in section(text, "overview")
+    assert "not whole" in section(text, "events")
+
+
+def test_a_run_that_has_just_begun_is_a_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "metrics.jsonl").write_text("")
+    assert "no loss is logged yet" in section(render(read_runs([run])), "loss")
+
+
+def test_restarts_show_as_a_gap_in_the_rates_or_a_step_back(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert events_of(read_run(run), "restart") == []
+    rows = [metrics_at(step) for step in range(100)]
+    for row in rows[40:45]:
+        for key in [key for key in row if key.startswith("throughput")]:
+            del row[key]
+    write_lines(run / "metrics.jsonl", rows)
+    assert [step for step, _ in events_of(read_run(run), "restart")] == [40]
+    write_lines(run / "metrics.jsonl", [metrics_at(s) for s in (*range(50), *range(30, 80))])
+    found = read_run(run)
+    assert [step for step, _ in events_of(found, "restart")] == [30]
+    assert found.metrics["loss/train/total"].steps == list(range(80))
+
+
+def test_stages_and_faults_are_events(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    rows = [metrics_at(step) for step in range(100)]
+    rows[70]["loss/train/total"] = None
+    for row in rows[60:]:
+        row["trainer/device_train_microbatch_size"] = 4
+    write_lines(run / "metrics.jsonl", rows)
+    (run / "log-rank0.txt").write_text("fine\ncheckpoint x is damaged; falling back to the one before\n")
+    found = read_run(run)
+    assert [step for step, _ in events_of(found, "stage")] == [0, 90]
+    faults = dict(events_of(found, "fault"))
+    assert "not finite" in faults[70]
+    assert "microbatch cut from 8 to 4" in faults[60]
+    assert "falling back" in faults[99]
+    assert [step for step, _ in events_of(found, "checkpoint")] == [100]
+
+
+def test_runs_beside_each_other_say_where_configs_differ(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", name="same")
+    two = write_run(tmp_path / "two", name="same", seed=7)
+    runs = read_runs([one, two])
+    assert [run.name for run in runs] == ["one", "two"]
+    text = render(runs)
+    data = Page(text).data
+    loss = next(panel for panel in data["panels"] if panel["id"] == "loss")
+    assert {line["run"] for line in loss["lines"]} == {0, 1}
+    assert all(data[key][1] for key in ("weights", "mixed", "histograms"))
+    assert "seed" in section(text, "config").split("<details>")[0]
+    assert "max_steps" not in section(text, "config").split("<details>")[0]
+
+
+def test_nothing_in_a_run_can_leave_its_place_on_the_page(tmp_path: Path) -> None:
+    bad = "</script><script>alert(1)</script><!--@@style@@&"
+    run = write_run(tmp_path / "run", name=bad)
+    write_lines(run / "metrics.jsonl", [{"step": 0, f"metrics/{bad}/overall".replace("</", "<"): 0.5, "loss/x": 1.0}])
+    text = render(read_runs([run]))
+    page = Page(text)
+    assert page.scripts == 2
+    assert page.data["runs"][0]["name"] == bad
+    assert "<script>alert" not in text
+    assert text.count(":root {") == render(read_runs([write_run(tmp_path / "good")])).count(":root {")
+    assert json.loads(embed({"a": "</script>&<!--\u2028"})) == {"a": "</script>&<!--\u2028"}
+    assert not set("<>&") & set(embed("</script>&<!--"))
+
+
+def test_a_long_run_stays_small_and_keeps_its_spikes(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=1)
+    count = 50_000
+    rows = [{"step": step, "loss/train/total": 100.0 if step == 31_234 else 2.0} for step in range(count)]
+    write_lines(run / "metrics.jsonl", rows)
+    write_lines(run / "layer_weights.jsonl", [layers_at(step) for step in range(0, count, 10)])
+    text = render(read_runs([run]))
+    assert len(text) < 1_000_000
+    data = Page(text).data
+    faint = data["panels"][0]["lines"][0]
+    assert len(faint["x"]) <= 2000
+    assert (faint["x"][0], faint["x"][-1], max(faint["y"])) == (0, count - 1, 100)
+    assert faint["x"][faint["y"].index(100)] == 31_234
+    assert data["weights"][0]["steps"][-1] == count - 10
+
+
+def test_thinning_keeps_ends_extremes_and_gaps() -> None:
+    values = [float(i % 7) for i in range(1000)]
+    values[500], values[700] = -50.0, 50.0
+    with_gap = [None if 100 <= i < 300 else value for i, value in enumerate(values)]
+    steps, kept = thin(range(1000), with_gap, 40)
+    assert len(steps) <= 40
+    assert steps == sorted(set(steps))
+    assert (steps[0], steps[-1]) == (0, 999)
+    assert {-50.0, 50.0, None} <= set(kept)
+    assert thin([1, 2], [1.0, None], 40) == ([1, 2], [1.0, None])
+    assert spread_out(range(10), 3) == [0, 4, 9]
+    assert (short(1.23456789), short(2.0), short(float("nan"))) == (1.2346, 2, None)
+
+
+def test_the_whole_gradient_comes_from_the_groups(tmp_path: Path) -> None:
+    found = whole_gradient(read_run(write_run(tmp_path / "run")))
+    assert found is not None
+    assert found.values[0] == pytest.approx((3.0**2 + 3.0**2) ** 0.5)
+
+
+def test_pictures_and_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run")
+    png, tables, page = tmp_path / "png", tmp_path / "csv", tmp_path / "out" / "page.html"
+    assert main([str(run), "--out", str(page), "--png", str(png), "--csv", str(tables)]) == 0
+    assert page.exists()
+    assert not (run / "report.html").exists()
+    names = {path.name for path in png.iterdir()}
+    assert {"loss.png", "layer_weights_made_up.png", "mixed_inputs_over_time_made_up.png"} <= names
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in png.iterdir())
+    with (tables / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "loss/train/total"]
+    assert [(int(row["step"]), float(row["value"])) for row in rows][20] == (20, 2.5)
+    with (tables / "layer_weights.csv").open() as file:
+        last = [row for row in csv.DictReader(file) if (row["step"], row["layer"]) == ("90", "3")]
+    assert [float(row["share"]) for row in last] == pytest.approx(shares(3, 90))
+    assert len((tables / "weight_histograms.csv").read_text().splitlines()) == 1 + 5 * 2 * 5
+    assert str(page) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, "is no folder"),
+        (lambda folder: folder.mkdir(), "holds no metrics.jsonl"),
+        (lambda folder: (write_run(folder) / "config.yaml").write_text("a: [1"), "is no YAML"),
+        (lambda folder: (write_run(folder) / "config.yaml").write_text("- 1"), "is no mapping"),
+    ],
+)
+def test_bad_input_is_one_line(make: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "run")
+    assert main([str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
