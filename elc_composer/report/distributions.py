@@ -86,7 +86,7 @@ def _values_at(series: Series, steps: Sequence[int]) -> list[float | int | None]
     return [short(values.get(step)) for step in steps]
 
 
-def histograms(run: RunFolder, most_numbers: int = 80_000) -> dict[str, Any] | None:
+def histograms(run: RunFolder, most_numbers: int) -> dict[str, Any] | None:
     """Moments and their histograms for the page; fewer moments where units and bins are many."""
     if not run.histograms:
         return None

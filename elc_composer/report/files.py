@@ -89,8 +89,9 @@ def read_runs(folders: Sequence[Path | str]) -> list[RunFolder]:
         for run in runs:
             if names.count(run.name) > 1:
                 run.name = pick(run)
+    names = [run.name for run in runs]
     for number, run in enumerate(runs, start=1):
-        if [other.name for other in runs].count(run.name) > 1:
+        if names.count(run.name) > 1:
             run.name = f"{run.name} ({number})"
     return runs
 

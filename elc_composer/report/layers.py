@@ -29,7 +29,7 @@ def _shares(entry: Mapping[str, Any]) -> list[float | None]:
     return [None if part is None or not whole else part / whole for part in parts]
 
 
-def frames(history: Sequence[tuple[int, Shares]], most_numbers: int = 100_000) -> dict[str, Any] | None:
+def frames(history: Sequence[tuple[int, Shares]], most_numbers: int) -> dict[str, Any] | None:
     """At most 200 moments for the page, fewer where layers are many; None where there is none."""
     if not history:
         return None

@@ -117,9 +117,9 @@ def payload(runs: Sequence[RunFolder], events: Sequence[Sequence[Event]]) -> dic
         "runs": [{"name": run.name, "step": run.step} for run in runs],
         "panels": [panel.plain() for panel in all_panels(runs)],
         "figures": {name: title for name, (title, _) in FIGURES.items()},
-        "weights": [frames(weight_history(run)) for run in runs],
-        "mixed": [frames(mixed_history(run)) for run in runs],
-        "histograms": [histograms(run) for run in runs],
+        "weights": [frames(weight_history(run), 100_000 // len(runs)) for run in runs],
+        "mixed": [frames(mixed_history(run), 100_000 // len(runs)) for run in runs],
+        "histograms": [histograms(run, 80_000 // len(runs)) for run in runs],
         "grids": pair_grids(runs),
         "events": [[asdict(event) for event in found if event.kind != "checkpoint"] for found in events],
     }

@@ -54,7 +54,7 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, Cell]]:
     yield "layer mixing", run.get("model", "layer_mixing")
     sizes = [run.get("model", key) for key in ("num_hidden_layers", "hidden_size", "vocab_size")]
     if None not in sizes:
-        yield "model", "{} layers, width {}, {} tokens known".format(*map(show, sizes))
+        yield "model", "{} layers, width {}, vocabulary {}".format(*map(show, sizes))
     yield from _newest(run, "train loss (mean of the last 50)", "loss/train/total", last=50)
     yield from _newest(run, "dev loss", "metrics/dev/LanguageCrossEntropy")
     yield from _newest(run, "accuracy on masked dev tokens", "metrics/dev/MaskedAccuracy")

@@ -36,7 +36,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def text_of(share: float) -> str:
-    return "1" if share >= 0.9995 else f"{share:.2f}".removeprefix("0")
+    return "1" if share >= 0.995 else f"{share:.2f}".removeprefix("0")
 
 
 def row_at(step: int, mixing: float = 1.0) -> list[str]:

@@ -91,7 +91,7 @@ function axes(svg, at, small) {
     svg.append(makeSvg("line", line));
     svg.append(makeSvg("text", { x: at.box.left - 5, y: at.y(value) + 3.5, "text-anchor": "end" }, write(value)));
   }
-  for (const step of ticks(at.start, at.end, Math.max(2, Math.floor(at.width / 110)), true)) {
+  for (const step of ticks(at.start, at.end, Math.max(2, Math.floor(at.width / 90)), true)) {
     const anchor = at.x(step) > at.width - 24 ? "end" : "middle";
     svg.append(makeSvg("text", { x: at.x(step), y: at.height - 6, "text-anchor": anchor }, step.toLocaleString("en")));
   }

@@ -59,7 +59,7 @@ function allSteps(found) {
 
 function shareText(share) {
   if (share === null) return "?";
-  return share >= 0.9995 ? "1" : share.toFixed(2).replace(/^0/, "");
+  return share >= 0.995 ? "1" : share.toFixed(2).replace(/^0/, "");
 }
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -91,9 +91,9 @@ function heatmap(entry, run) {
     return make("tr", {}, make("th", { scope: "row" }, title), ...Array.from({ length: width }, () => make("td", {})));
   });
   const caption = make("caption", {});
-  const kind = sources > 14 ? "heat many" : "heat";
-  const table = make("table", { class: kind }, caption, make("thead", {}, head), make("tbody", {}, ...rows));
-  const whole = make("div", { class: "scroll", "data-run": run, tabindex: 0, role: "group", "aria-label": "heatmap" }, table);
+  const size = { class: "heat shares", style: `--sources: ${sources}` };
+  const table = make("table", size, caption, make("thead", {}, head), make("tbody", {}, ...rows));
+  const whole = make("div", { class: "scroll measured", "data-run": run, tabindex: 0, role: "group", "aria-label": "heatmap" }, table);
   const draw = () => {
     whole.hidden = hidden.has(run);
     const place = placeOf(entry.steps, moment.step);

@@ -56,8 +56,11 @@ function spread(items, most) {
 function ticks(low, high, count, whole) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
-  let step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough * 0.999);
-  if (whole) step = Math.max(1, Math.round(step));
+  const steps = [0.5, 1, 2, 5, 10].map((factor) => factor * power);
+  let place = steps.findIndex((candidate) => candidate >= rough * 0.999);
+  // one value alone says nothing about the scale
+  if (Math.floor(high / steps[place]) - Math.ceil(low / steps[place]) < 1) place -= 1;
+  const step = whole ? Math.max(1, Math.round(steps[place])) : steps[place];
   const found = [];
   for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-9; value += step) {
     found.push(Number(value.toPrecision(12)));
