@@ -35,7 +35,7 @@ def find_events(run: RunFolder) -> list[Event]:
 
 def _stages(run: RunFolder) -> Iterator[Event]:
     stages, steps = run.get("stages"), run.get("max_steps")
-    if not isinstance(stages, list) or not isinstance(steps, int):
+    if not isinstance(stages, list) or not isinstance(steps, int) or not all(isinstance(s, dict) for s in stages):
         return
     reached = 0.0
     for number, stage in enumerate(stages, start=1):

@@ -188,7 +188,8 @@ def read_manifests(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any] 
 
 def find_checkpoints(folder: Path, config: Mapping[str, Any]) -> list[int]:
     """Steps whose checkpoints lie in the run's own or its local save folder."""
-    named = (config.get("checkpoints") or {}).get("save_folder")
+    section = config.get("checkpoints")
+    named = section.get("save_folder") if isinstance(section, Mapping) else None
     places = {folder / "checkpoints"} | ({Path(named)} if isinstance(named, str) and "://" not in named else set())
     names = [path.name for place in places if place.is_dir() for path in place.iterdir() if not path.is_symlink()]
     return sorted({int(match[1]) for name in names if (match := CHECKPOINT.fullmatch(name))})

@@ -57,7 +57,8 @@ def accuracies(run: RunFolder, label: str) -> list[Accuracy]:
 
 def phenomena(run: RunFolder, label: str) -> dict[str, str]:
     """Paradigm -> phenomenon of a set, from the first line of each of its files; empty where they are out of reach."""
-    sets = run.get("evaluators", "minimal_pairs") or []
+    named = run.get("evaluators", "minimal_pairs")
+    sets = named if isinstance(named, list) else []
     paths = [entry.get("path") for entry in sets if isinstance(entry, dict) and entry.get("label", "blimp") == label]
     found: dict[str, str] = {}
     for row, stem in (item for path in paths if path and "://" not in str(path) for item in _first_lines(Path(path))):

@@ -124,6 +124,15 @@ def test_a_running_run_with_a_torn_line_is_shown_up_to_it(tmp_path: Path) -> Non
     assert "not whole" in section(text, "events")
 
 
+def test_a_config_of_another_project_is_shown_all_the_same(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    foreign = {"checkpoints": "here", "stages": [1, 2], "max_steps": 9, "data": ["x"], "evaluators": 3, "model": "bert"}
+    (run / "config.yaml").write_text(json.dumps(foreign))
+    text = render(read_runs([run]))
+    assert "bert" in section(text, "config")
+    assert "Training of run" in text
+
+
 def test_a_run_that_has_just_begun_is_a_page(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (run / "metrics.jsonl").write_text("")
