@@ -27,6 +27,7 @@ NEXT = """next: prepare a corpus of your own, see what a run on it would be, and
   .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine"""
 # One thread: on models this small a second one costs more than it gives, above all where others use the machine.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+PAIRS = 60
 BLANK = "these {mask} have lifted the book ."
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     out.mkdir(parents=True)
 
     say("1. a toy language with number agreement, reflexives and the like, in BabyLM's layout")
-    toy = write_toy_language(out / "toy", options.seed, options.words)
+    toy = write_toy_language(out / "toy", options.seed, options.words, PAIRS)
     print(f"{sum(toy.words.values()):,} words in {toy.corpus}, {sum(toy.pairs.values()):,} held-out minimal pairs")
 
     say("2. raw text -> cleaned sentences -> tokenizer -> segments -> MDS shards")
