@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 JOBS ?= 2
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url --group dev --extra tensorboard
 
 .PHONY: quickstart test test-slow test-gpu test-agreement lint format lock clean
 
@@ -41,7 +42,8 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 lock: $(INSTALLED)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url --group dev --extra tensorboard pyproject.toml -o requirements.lock
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --group agreement --constraint requirements.lock pyproject.toml -o requirements-agreement.lock
 
 clean:
 	rm -rf .venv .venv-agreement build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs
