@@ -66,7 +66,7 @@ def build_evaluators(run: Run) -> MinimalPairEvaluators:
             label="dev",
             dataloader=loader,
             metric_names=DEV_METRICS,
-            subset_num_batches=config.dev_batches,
+            subset_num_batches=-1 if config.dev_batches < 0 else max(1, config.dev_batches // dist.get_world_size()),
             eval_interval=EvaluationInterval(config.eval_interval),
         )
         built.evaluators.append(dev)

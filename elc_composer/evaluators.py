@@ -16,7 +16,7 @@ class EvaluatorsConfig:
     dev_loss: bool = True
     """Loss, perplexity and masked accuracy on the dev split, with fixed masks."""
     dev_batches: int = 32
-    """Batches of the dev split that each rank reads at most; -1 reads all."""
+    """Batches of the dev split that are read at most, over all ranks; -1 reads all."""
     device_eval_batch_size: int = 64
     before_training: bool = False
     """Evaluate the untrained model, too."""
