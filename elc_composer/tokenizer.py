@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 from composer.utils import get_file, maybe_create_object_store_from_uri, parse_uri
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from elc_composer.errors import DataError
+from streaming_prep.tokenizer import load_tokenizer as read_tokenizer
 
 SPECIAL_TOKENS = {
     "unk_token": "[UNK]",
@@ -24,25 +24,13 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerFast:
     """Load a tokenizer from a file, a folder, or a remote folder (`s3://...`).
 
     Raises:
-        DataError: where there is none, or it lacks one of the special tokens that masked-LM training needs.
+        DataError: where there is none, or its special tokens are not those of the BabyLM tokenizers.
     """
     if "://" in location:
         with tempfile.TemporaryDirectory() as folder:
-            return _load(_fetch(location, Path(folder)), location)
-    return _load(Path(location), location)
-
-
-def _load(path: Path, location: str) -> PreTrainedTokenizerFast:
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise DataError(f"{location}: no tokenizer there; name a tokenizer.json, or a folder that holds one")
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises plain Exception for any file that it cannot read
-        raise DataError(f"{location}: not a tokenizer file: {' '.join(str(error).split())}") from error
-    missing = [token for token in SPECIAL_TOKENS.values() if tokenizer.token_to_id(token) is None]
-    if missing:
-        raise DataError(f"{location}: the tokenizer has no {', '.join(missing)}; masked-LM training needs them")
+            tokenizer = read_tokenizer(_fetch(location, Path(folder)))
+    else:
+        tokenizer = read_tokenizer(location)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **SPECIAL_TOKENS)
 
 

@@ -30,22 +30,26 @@ def train_tokenizer(sentences: Iterable[str], vocab_size: int, min_frequency: in
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=list(SPECIAL_TOKENS),
-        continuing_subword_prefix="",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_plain(sentences), trainer)
+    tokenizer.train_from_iterator(plain_text(sentences), wordpiece_trainer(vocab_size, min_frequency))
     needed = tokenizer.get_vocab_size()
     if needed > vocab_size:
         raise ConfigError(f"vocab_size is {vocab_size} but the special tokens and the text's bytes alone need {needed}")
     return tokenizer
 
 
-def _plain(sentences: Iterable[str]) -> Iterator[str]:
-    # The trainer does not know its own special tokens in the text and would learn pieces of them.
+def wordpiece_trainer(vocab_size: int, min_frequency: int) -> trainers.WordPieceTrainer:
+    """The published tokenizers' training: special tokens first, no prefix on continuing pieces."""
+    return trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=list(SPECIAL_TOKENS),
+        continuing_subword_prefix="",
+        show_progress=False,
+    )
+
+
+def plain_text(sentences: Iterable[str]) -> Iterator[str]:
+    """Sentences without [PAR] and [TAB], whose pieces the trainer would learn: it does not know them in the text."""
     for sentence in sentences:
         if sentence:
             yield sentence.removeprefix(TAB).removesuffix(PARAGRAPH).lstrip()

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from streaming_prep.tokenizer import SPECIAL_TOKENS, _plain, train_tokenizer
+from streaming_prep.tokenizer import SPECIAL_TOKENS, plain_text, train_tokenizer, wordpiece_trainer
 
 _COPIES = 50
 
@@ -27,7 +27,7 @@ class PieceCounts:
 
     def add(self, sentences: Iterable[str]) -> None:
         """Count sentences as `streaming_prep.sentences` gives them."""
-        for sentence in _plain(sentences):
+        for sentence in plain_text(sentences):
             pieces = sentence.split(" ")
             if pieces != sentence.split():
                 self.opening[sentence] += 1
@@ -63,14 +63,7 @@ def train_from_counts(counts: PieceCounts, vocab_size: int, min_frequency: int) 
     trained = Tokenizer(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=""))
     # Bytes are printable letters by now and none of them is a space.
     trained.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=list(SPECIAL_TOKENS),
-        continuing_subword_prefix="",
-        show_progress=False,
-    )
-    trained.train_from_iterator(_repeated(words), trainer)
+    trained.train_from_iterator(_repeated(words), wordpiece_trainer(vocab_size, min_frequency))
     if trained.get_vocab_size() > vocab_size:
         train_tokenizer(words, vocab_size, min_frequency)  # raises: the alphabet alone is larger
     tokenizer.model = trained.model
