@@ -15,6 +15,7 @@ from elc_composer.data.check import check_data
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import TokenIds
 from elc_composer.errors import ConfigError, DataError
+from elc_composer.evaluation.pairs import read_minimal_pairs
 from elc_composer.model import ElcConfig
 from elc_composer.parallelism import check_parallelism, device_kind
 from elc_composer.stages import Stage, plan_stages
@@ -68,6 +69,8 @@ def prepare_run(config: RunConfig) -> Run:
     splits = [config.data.train_split] + [config.data.eval_split] * config.evaluators.dev_loss
     lengths = [stage.seq_length for stage in plan]
     check_data(config.data, seq_lengths=lengths, splits=splits, vocab_size=len(tokenizer))
+    for pairs in config.evaluators.minimal_pairs:
+        read_minimal_pairs(pairs.path)
     points = [find_resume_point(config.checkpoints) if dist.get_global_rank() == 0 else None]
     dist.broadcast_object_list(points)
     return Run(config, model, plan, tokenizer, points[0])

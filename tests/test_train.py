@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from elc_composer.callbacks.metrics_file import read_metrics
+from elc_composer.train import main
+from tests.conftest import ROOT
 from tests.runs import composer, prepare_toy, tiny_overrides
 
 CONFIG = "yamls/quickstart.yaml"
@@ -29,7 +31,8 @@ def vocab_size(prepared: Path) -> int:
 def finished(prepared: Path, vocab_size: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an undisturbed run of one rank."""
     folder = tmp_path_factory.mktemp("run")
-    done = composer(CONFIG, *tiny_overrides(prepared, folder, vocab_size, evaluators__before_training=True))
+    more = {"evaluators__before_training": True, "checkpoints__keep": -1}
+    done = composer(CONFIG, *tiny_overrides(prepared, folder, vocab_size, **more))
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 
@@ -46,9 +49,7 @@ def largest_difference(left: Path, right: Path) -> float:
 
 def test_a_run_leaves_metrics_checkpoints_and_what_explains_it(finished: Path) -> None:
     metrics = read_metrics(finished / "metrics.jsonl")
-    assert [step for step, _ in metrics["loss/train/total"]] == list(range(12)) or len(
-        metrics["loss/train/total"]
-    ) == 12
+    assert [step for step, _ in metrics["loss/train/total"]] == list(range(12))
     assert metrics["loss/train/total"][-1][1] < metrics["loss/train/total"][0][1]
     assert [step for step, _ in metrics["metrics/toy/overall"]] == [0, 6, 12]
     assert {
@@ -59,7 +60,7 @@ def test_a_run_leaves_metrics_checkpoints_and_what_explains_it(finished: Path) -
     names = {path.name for path in finished.iterdir()}
     assert {"config.yaml", "model_config.json", "tokenizer", "checkpoints", "layer_weights.png"} <= names
     saved = {path.name for path in (finished / "checkpoints").iterdir() if not path.is_symlink()}
-    assert saved == {"ba6-rank0.pt", "ba8-rank0.pt", "ba12-rank0.pt"}
+    assert saved == {"ba4-rank0.pt", "ba6-rank0.pt", "ba8-rank0.pt", "ba12-rank0.pt"}
 
 
 @pytest.mark.parametrize("stop", [4, 6, 8], ids=["first stage", "border", "second stage"])
@@ -67,14 +68,16 @@ def test_a_resumed_run_ends_with_the_same_bits(
     stop: int, prepared: Path, vocab_size: int, finished: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    overrides = tiny_overrides(prepared, run, vocab_size, checkpoints__keep=-1, evaluators__minimal_pairs="[]")
-    assert composer(CONFIG, *overrides).returncode == 0
+    shutil.copytree(finished, run, symlinks=True)
     for checkpoint in (run / "checkpoints").iterdir():
         step = checkpoint.name.removeprefix("ba").removesuffix("-rank0.pt")
         if checkpoint.is_symlink() or int(step) > stop:
             checkpoint.unlink()
-    assert composer(CONFIG, *overrides).returncode == 0
+    done = composer(CONFIG, *tiny_overrides(prepared, run, vocab_size))
+    assert done.returncode == 0, done.stderr[-4000:]
     assert largest_difference(run / "checkpoints" / "ba12-rank0.pt", finished / "checkpoints" / "ba12-rank0.pt") == 0.0
+    steps = [step for step, _ in read_metrics(run / "metrics.jsonl")["loss/train/total"]]
+    assert steps == list(range(12))
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(
@@ -125,12 +128,21 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_before_training(case: str, prepared: Path, vocab_size: int, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_before_training(
+    case: str, prepared: Path, vocab_size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     overrides, message = BAD[case]
     run = tmp_path / "run"
-    done = composer(CONFIG, *tiny_overrides(prepared, run, vocab_size), *overrides)
-    assert done.returncode != 0
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    with pytest.raises(SystemExit) as exit_:
+        main([str(ROOT / CONFIG), *tiny_overrides(prepared, run, vocab_size), *overrides])
+    assert exit_.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in line
     assert not (run / "metrics.jsonl").exists()
+
+
+def test_the_launcher_passes_the_line_and_the_failure_on(prepared: Path, vocab_size: int, tmp_path: Path) -> None:
+    done = composer(CONFIG, *tiny_overrides(prepared, tmp_path, vocab_size), "stages.0.seq_len=8", ranks=2)
+    assert done.returncode != 0
+    assert "error: override 'stages.0.seq_len=8': unknown key 'stages[0].seq_len'" in done.stderr
     assert "Traceback" not in done.stderr
