@@ -46,4 +46,4 @@ lock: $(INSTALLED)
 	$(COMPILE) --group agreement --constraint requirements.lock pyproject.toml -o requirements-agreement.lock
 
 clean:
-	rm -rf .venv .venv-agreement build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs
+	rm -rf .venv .venv-agreement build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs/quickstart

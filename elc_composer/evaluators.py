@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from elc_composer.checkpoints.resume import check_interval
+from elc_composer.errors import ConfigError
 from elc_composer.evaluation.config import MinimalPairsConfig
 
 
@@ -22,3 +24,10 @@ class EvaluatorsConfig:
     """Evaluate the untrained model, too."""
     minimal_pairs: list[MinimalPairsConfig] = field(default_factory=list)
     """Sets of minimal pairs, each with its own label."""
+
+    def __post_init__(self) -> None:
+        check_interval("evaluators.eval_interval", self.eval_interval)
+        for name in ("device_eval_batch_size", "dev_batches"):
+            number = getattr(self, name)
+            if number < 1 and (name, number) != ("dev_batches", -1):
+                raise ConfigError(f"evaluators.{name} is {number}; it must be at least 1")

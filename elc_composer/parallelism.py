@@ -44,7 +44,7 @@ class ParallelismConfig:
     """Seconds after which a collective that some rank never joins is an error."""
 
 
-def check_parallelism(config: ParallelismConfig, precision: Precision, device: str) -> None:
+def check_parallelism(config: ParallelismConfig, precision: Precision, device: str, ranks: int) -> None:
     """Refuse combinations that this device or Composer cannot run.
 
     Raises:
@@ -54,6 +54,11 @@ def check_parallelism(config: ParallelismConfig, precision: Precision, device: s
         raise ConfigError(f"precision: {precision.name} needs a GPU and none is here; set precision=fp32")
     if device == "cpu" and config.strategy is Strategy.fsdp1:
         raise ConfigError("parallelism.strategy: fsdp1 needs GPUs and none is here; set it to ddp or fsdp2")
+    if device == "cpu" and config.strategy is Strategy.fsdp2 and ranks > 1:
+        raise ConfigError(
+            f"parallelism.strategy: fsdp2 over {ranks} CPU ranks adds gradients up, not averages them (torch 2.7 "
+            "with gloo); set it to ddp"
+        )
     if config.strategy is Strategy.ddp and config.sharded_checkpoints:
         raise ConfigError("parallelism.sharded_checkpoints needs strategy fsdp1 or fsdp2; set it to false for ddp")
     if config.strategy is Strategy.fsdp2 and precision is Precision.amp_fp16:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+import yaml
 from composer.utils import dist
 from transformers import PreTrainedTokenizerFast
 
@@ -17,9 +20,13 @@ from elc_composer.data.masking import TokenIds
 from elc_composer.errors import ConfigError, DataError
 from elc_composer.evaluation.pairs import read_minimal_pairs
 from elc_composer.model import ElcConfig
-from elc_composer.parallelism import check_parallelism, device_kind
+from elc_composer.optim import build_optimizer
+from elc_composer.optim.schedule import check_schedule
+from elc_composer.parallelism import device_kind
 from elc_composer.stages import Stage, plan_stages
+from elc_composer.strict_yaml import plain
 from elc_composer.tokenizer import load_tokenizer
+from streaming_prep.tokenizer import SPECIAL_TOKENS
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ def prepare_run(config: RunConfig) -> Run:
     """
     model = elc_config(config)
     plan = plan_stages(config.stages, config.max_steps)
-    check_parallelism(config.parallelism, config.precision, device_kind())
+    check_schedule(config.schedule, config.max_steps)
+    build_optimizer(torch.nn.Linear(1, 1), config.optimizer)
     for stage in plan:
         _check_stage(stage, model)
     tokenizer = load_tokenizer(config.tokenizer or prepared_tokenizer(config.data))
@@ -66,14 +74,58 @@ def prepare_run(config: RunConfig) -> Run:
             f"model.vocab_size is {model.vocab_size:,} but the tokenizer has {len(tokenizer):,} entries; "
             "set model.vocab_size to that, or name the tokenizer that the data were prepared with"
         )
+    for name in ("pad", "cls", "sep", "mask"):
+        own, expected = getattr(model, f"{name}_token_id"), getattr(tokenizer, f"{name}_token_id")
+        if own != expected:
+            raise ConfigError(f"model.{name}_token_id is {own} but the tokenizer's is {expected}; set it to that")
     splits = [config.data.train_split] + [config.data.eval_split] * config.evaluators.dev_loss
     lengths = [stage.seq_length for stage in plan]
     check_data(config.data, seq_lengths=lengths, splits=splits, vocab_size=len(tokenizer))
     for pairs in config.evaluators.minimal_pairs:
         read_minimal_pairs(pairs.path)
-    points = [find_resume_point(config.checkpoints) if dist.get_global_rank() == 0 else None]
-    dist.broadcast_object_list(points)
-    return Run(config, model, plan, tokenizer, points[0])
+    return Run(config, model, plan, tokenizer, _agree_on_start(config))
+
+
+def _agree_on_start(config: RunConfig) -> ResumePoint | None:
+    """Rank 0 looks for a checkpoint; all ranks get it, or raise what it raised."""
+    found: list[Any] = [None, None]
+    if dist.get_global_rank() == 0:
+        try:
+            found[0] = find_resume_point(config.checkpoints)
+            if found[0] is not None:
+                _check_same_run(config)
+        except ConfigError as error:
+            found[1] = str(error)
+    dist.broadcast_object_list(found)
+    if found[1] is not None:
+        raise ConfigError(found[1])
+    return found[0]
+
+
+def _check_same_run(config: RunConfig) -> None:
+    """Refuse to continue a run whose steps would not be the same ones any more."""
+    file = Path(config.run_folder) / "config.yaml"
+    if not file.is_file():
+        return
+    before, now = yaml.safe_load(file.read_text()), plain(config)
+    for tree in (before, now):
+        for stage in tree.get("stages", []):
+            stage.pop("device_train_microbatch_size", None)
+        for key in ("attention_kernel",):
+            tree.get("model", {}).pop(key, None)
+    for key in ("seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking"):
+        if before.get(key) != now[key]:
+            raise ConfigError(
+                f"{config.run_folder} holds a run with another {key} ({_difference(before.get(key), now[key])}); "
+                "continue it with its own, or name another run_folder"
+            )
+
+
+def _difference(before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [key for key in now if before.get(key) != now[key]]
+        return ", ".join(f"{key}: {before.get(key)} there, {now[key]} here" for key in keys)
+    return f"{before} there, {now} here"
 
 
 def elc_config(config: RunConfig) -> ElcConfig:
@@ -85,7 +137,7 @@ def elc_config(config: RunConfig) -> ElcConfig:
     try:
         return ElcConfig(**dataclasses.asdict(config.model))
     except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
+        raise ConfigError(f"model.{error}") from error
 
 
 def prepared_tokenizer(config: DataConfig) -> str:
@@ -96,6 +148,7 @@ def prepared_tokenizer(config: DataConfig) -> str:
     """
     if not config.streams or not (root := config.streams[0].remote or config.streams[0].local):
         raise ConfigError("data.streams names no folder; set data.streams.0.local to what streaming_prep wrote")
+    root = root.removeprefix("file://")
     if "://" not in root and not Path(root).is_dir():
         raise DataError(
             f"the data folder {root} does not exist; write it with `python -m streaming_prep build --out {root}`, "
@@ -105,17 +158,14 @@ def prepared_tokenizer(config: DataConfig) -> str:
 
 
 def token_ids(tokenizer: PreTrainedTokenizerFast) -> TokenIds:
-    """Ids of the special tokens; in a BabyLM tokenizer these are the first of the vocabulary."""
-    vocabulary = tokenizer.get_vocab()
-    special = sorted(identity for token, identity in vocabulary.items() if token[0] + token[-1] == "[]")
-    leading = next((index for index, identity in enumerate(special) if identity != index), len(special))
+    """Ids of the special tokens, which are the first of every BabyLM vocabulary."""
     return TokenIds(
         vocab_size=len(tokenizer),
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         pad_id=tokenizer.pad_token_id,
         mask_id=tokenizer.mask_token_id,
-        num_special=leading,
+        num_special=len(SPECIAL_TOKENS),
     )
 
 
@@ -126,6 +176,11 @@ def _check_stage(stage: Stage, model: ElcConfig) -> None:
             f"{place}.seq_length {stage.seq_length} exceeds model.max_position_embeddings "
             f"{model.max_position_embeddings}; lower the one or raise the other"
         )
+    micro = stage.device_train_microbatch_size
+    if not (micro is None or micro == "auto" or (isinstance(micro, int) and micro > 0)):
+        raise ConfigError(f"{place}.device_train_microbatch_size is {micro}; it must be a number above 0, auto or null")
+    if micro == "auto" and device_kind() == "cpu":
+        raise ConfigError(f"{place}.device_train_microbatch_size: auto needs a GPU; give a number, or null for all")
     ranks = dist.get_world_size()
     if stage.global_train_batch_size % ranks:
         raise ConfigError(

@@ -34,14 +34,17 @@ BLANK = "these {mask} have lifted the book ."
 def main() -> None:
     """Generate, prepare, train, evaluate, draw, export and load back; everything goes into one folder."""
     parser = argparse.ArgumentParser(prog="python -m elc_composer.quickstart", description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder, emptied first")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/quickstart"), help="folder; an earlier quickstart in it is replaced"
+    )
     parser.add_argument("--words", type=int, default=300_000, help="size of the toy corpus")
     parser.add_argument("--seed", type=int, default=0, help="of the toy language")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"replace a value of {CONFIG}")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     out: Path = options.out
-    if out.exists():
-        shutil.rmtree(out)
+    if out.exists() and any(out.iterdir()) and not (out / "toy").is_dir():
+        sys.exit(f"error: {out} holds something else than a quickstart; name an empty folder with --out")
+    shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
     say("1. a toy language with number agreement, reflexives and the like, in BabyLM's layout")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from elc_composer.errors import ConfigError
@@ -34,12 +34,13 @@ def load_strict(schema: type[Schema], path: Path, overrides: Sequence[str] = ())
     """
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such config file{_nearest(path.name, _siblings(path))}")
-    text = path.read_text()
     try:
-        loaded = OmegaConf.create(text) if yaml.compose(text) else OmegaConf.create({})
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if isinstance(loaded, ListConfig):
+        text = path.read_text()
+        root = yaml.compose(text)
+        loaded = OmegaConf.create(text) if isinstance(root, yaml.MappingNode) else OmegaConf.create({})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if root is not None and not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}: a config is a mapping of keys, not a list")
     config = _merge(schema, OmegaConf.to_container(loaded), lambda key: _line_of(text, path, key))
     for override in overrides:

@@ -26,6 +26,7 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerFast:
     Raises:
         DataError: where there is none, or its special tokens are not those of the BabyLM tokenizers.
     """
+    location = location.removeprefix("file://")
     if "://" in location:
         with tempfile.TemporaryDirectory() as folder:
             tokenizer = read_tokenizer(_fetch(location, Path(folder)))
@@ -35,12 +36,15 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerFast:
 
 
 def _fetch(location: str, folder: Path) -> Path:
-    store = maybe_create_object_store_from_uri(location)
-    _, _, key = parse_uri(location)
-    name = key if key.endswith(".json") else f"{key.rstrip('/')}/tokenizer.json"
     target = folder / "tokenizer.json"
     try:
+        store = maybe_create_object_store_from_uri(location)
+        _, _, key = parse_uri(location)
+        name = key if key.endswith(".json") else f"{key.rstrip('/')}/tokenizer.json"
         get_file(name, str(target), store, progress_bar=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{location}: no tokenizer there; name a tokenizer.json, or a folder that holds one") from error
+    except Exception as error:  # each store raises its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{location}: no tokenizer can be read there ({reason}); check address and credentials"
+        ) from error
     return target

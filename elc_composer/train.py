@@ -15,6 +15,7 @@ from elc_composer.config import RunConfig, load_config
 from elc_composer.data.loader import WholeEpochLoader
 from elc_composer.dry_run import describe_run
 from elc_composer.errors import ConfigError, DataError
+from elc_composer.parallelism import check_parallelism, device_kind
 from elc_composer.prepare import Run, prepare_run
 from elc_composer.stages import enter_stage, fit_stage, stage_at
 from elc_composer.strict_yaml import to_yaml
@@ -28,18 +29,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be trained, check data and tokenizer, stop"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         config = load_config(options.config, options.overrides)
+        dist.initialize_dist(get_device(None), config.parallelism.dist_timeout)
         if options.dry_run or config.dry_run:
-            print(describe_run(config))
-            prepare_run(config)
-            print("data and tokenizer fit the model: ready to train")
+            dry_run(config)
         else:
             train(config)
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def dry_run(config: RunConfig) -> None:
+    """Print what a run would be, then check everything but this machine's devices, which only a note is spent on."""
+    first = dist.get_global_rank() == 0
+    if first:
+        print(describe_run(config), flush=True)
+    prepare_run(config)
+    try:
+        check_parallelism(config.parallelism, config.precision, device_kind(), dist.get_world_size())
+        note = "ready to train"
+    except ConfigError as error:
+        note = f"but not on this machine: {error}"
+    if first:
+        print(f"data and tokenizer fit the model: {note}")
 
 
 def train(config: RunConfig) -> Trainer:
@@ -49,7 +64,7 @@ def train(config: RunConfig) -> Trainer:
         ConfigError: for a config that cannot work, before anything is built.
         DataError: for data that do not fit, before anything is built.
     """
-    dist.initialize_dist(get_device(None), config.parallelism.dist_timeout)
+    check_parallelism(config.parallelism, config.precision, device_kind(), dist.get_world_size())
     run = prepare_run(config)
     # A checkpoint at a border holds the state of the stage that ended there, so that stage's loader takes it.
     first = stage_at(run.plan, max(run.first_step - 1, 0))

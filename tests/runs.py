@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from streaming_prep.toy.write import write_toy_language
 from tests.conftest import ROOT
+from tests.multirank.launch import launch
 
 TINY = {
     "run_name": "tiny",
@@ -22,8 +22,8 @@ TINY = {
     "evaluators.device_eval_batch_size": 8,
     "evaluators.before_training": False,
     "evaluators.minimal_pairs.0.subset_per_paradigm": 4,
-    "stages.0.global_train_batch_size": 8,
-    "stages.1.global_train_batch_size": 4,
+    "stages.0.global_train_batch_size": 48,
+    "stages.1.global_train_batch_size": 24,
     "stages.0.fraction": 0.5,
     "stages.1.fraction": 0.5,
     "max_steps": 12,
@@ -31,7 +31,7 @@ TINY = {
 }
 
 
-def prepare_toy(folder: Path, words: int = 20_000) -> Path:
+def prepare_toy(folder: Path, words: int = 5_000) -> Path:
     """A toy language of `words` words, prepared for 32 and 64 tokens: `folder/data`, `folder/toy/minimal_pairs`."""
     toy = write_toy_language(folder / "toy", words=words, pairs_per_paradigm=20)
     build = ["-m", "streaming_prep", "build", "--corpus", toy.corpus, "--out", folder / "data"]
@@ -53,10 +53,6 @@ def tiny_overrides(prepared: Path, run_folder: Path, vocab_size: int, **more: ob
     return [f"{key}={value}" for key, value in settings.items()]
 
 
-def composer(*arguments: object, ranks: int = 1, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """`composer -n <ranks> train.py yamls/quickstart.yaml ...`, finished, with its output."""
-    command = [sys.executable, "-m", "composer.cli.launcher", "-n", str(ranks), "train.py", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-    )
+def composer(*arguments: object, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    """`composer -n <ranks> train.py ARGUMENTS`, finished, with its output."""
+    return launch(ROOT / "train.py", *arguments, n=ranks, check=False)

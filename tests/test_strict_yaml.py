@@ -60,7 +60,8 @@ def test_written_config_reads_back(tmp_path: Path) -> None:
         ("", ["wheels.7.radius=3"], ["override 'wheels.7.radius=3'"]),
         ("", ["gears"], ["'gears'", "key=value"]),
         ("- a\n- b\n", [], ["a config is a mapping"]),
-        ("a: [b\n", [], ["not valid YAML"]),
+        ("3\n", [], ["a config is a mapping"]),
+        ("a: [b\n", [], ["not readable as YAML"]),
     ],
 )
 def test_mistakes_are_named_in_one_sentence(tmp_path: Path, text: str, overrides: list[str], parts: list[str]) -> None:

@@ -14,7 +14,7 @@ from elc_composer.train import main
 from tests.conftest import ROOT
 from tests.runs import composer, prepare_toy, tiny_overrides
 
-CONFIG = "yamls/quickstart.yaml"
+CONFIG = ROOT / "yamls" / "quickstart.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -93,22 +93,43 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
     assert largest_difference(newest, finished / "checkpoints" / "ba12-rank0.pt") == 0.0
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("max_steps=8", "max_steps (12 there, 8 here)"), ("model.hidden_size=64", "hidden_size: 32 there, 64 here")],
+)
+def test_another_run_is_not_continued(
+    override: str, message: str, prepared: Path, vocab_size: int, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished / "config.yaml").read_text()
+    with pytest.raises(SystemExit):
+        main([str(CONFIG), *tiny_overrides(prepared, finished, vocab_size), override])
+    assert message in capsys.readouterr().err
+    assert (finished / "config.yaml").read_text() == before
+
+
 @pytest.mark.multirank
 def test_two_ranks_train_as_one(prepared: Path, vocab_size: int, finished: Path, tmp_path: Path) -> None:
     done = composer(CONFIG, *tiny_overrides(prepared, tmp_path, vocab_size), ranks=2)
     assert done.returncode == 0, done.stderr[-4000:]
     one, two = (read_metrics(folder / "metrics.jsonl") for folder in (finished, tmp_path))
-    for name in ("loss/train/total", "metrics/toy/overall"):
-        assert len(two[name]) == len([point for point in one[name] if name.startswith("loss") or point[0]])
-    assert two["metrics/toy/overall"][-1][0] == 12
+    for name in ("loss/train/total", "metrics/toy/overall", "metrics/dev/LanguageCrossEntropy"):
+        together, alone = dict(two[name]), dict(one[name])
+        assert len(together) >= 2
+        assert max(abs(alone[step] - value) for step, value in together.items()) <= 1e-4, name
+    assert (
+        largest_difference(tmp_path / "checkpoints" / "ba12-rank0.pt", finished / "checkpoints" / "ba12-rank0.pt")
+        <= 1e-4
+    )
 
 
+@pytest.mark.multirank
 def test_dry_run_checks_and_trains_nothing(prepared: Path, vocab_size: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    done = composer(CONFIG, *tiny_overrides(prepared, run, vocab_size), "--dry-run")
+    overrides = tiny_overrides(prepared, run, vocab_size, precision="amp_bf16")
+    done = composer(CONFIG, *overrides, "--dry-run", "seed=3", ranks=2)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert "parameters" in done.stdout
-    assert "data and tokenizer fit the model" in done.stdout
+    assert done.stdout.count("parameters, zero") == 1
+    assert "data and tokenizer fit the model: but not on this machine: precision: amp_bf16 needs a GPU" in done.stdout
     assert not run.exists()
 
 
@@ -123,6 +144,14 @@ BAD = {
     ),
     "precision": (["precision=amp_bf16"], "amp_bf16 needs a GPU"),
     "fractions": (["stages.0.fraction=0.7"], "the fractions sum to 1.2"),
+    "schedule": (["schedule.name=sine"], "schedule.name"),
+    "optimizer": (["optimizer.name=sgd"], "optimizer.name"),
+    "save interval": (["checkpoints.save_interval=often"], "checkpoints.save_interval is 'often'"),
+    "evaluation interval": (["evaluators.eval_interval=5.5ba"], "evaluators.eval_interval is '5.5ba'"),
+    "microbatch": (["stages.0.device_train_microbatch_size=0"], "stages[0].device_train_microbatch_size is 0"),
+    "heads": (["model.num_attention_heads=0"], "model.num_attention_heads is 0"),
+    "mask id": (["model.mask_token_id=5"], "model.mask_token_id is 5 but the tokenizer's is 4"),
+    "no checkpoint": (["checkpoints.load_path=nowhere/ba3-rank0.pt"], "nowhere/ba3-rank0.pt does not exist"),
     "no pairs": (["evaluators.minimal_pairs.0.path=nowhere"], "nowhere"),
 }
 
@@ -134,7 +163,7 @@ def test_bad_input_is_one_line_before_training(
     overrides, message = BAD[case]
     run = tmp_path / "run"
     with pytest.raises(SystemExit) as exit_:
-        main([str(ROOT / CONFIG), *tiny_overrides(prepared, run, vocab_size), *overrides])
+        main([str(CONFIG), *tiny_overrides(prepared, run, vocab_size), *overrides])
     assert exit_.value.code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in line

@@ -27,7 +27,7 @@ class Interval:
             if text.strip()[-1:].isdigit():
                 raise ValueError("no unit")
             self.time = Time.from_timestring(text)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"{field}: {text!r} is no Composer time string such as '50ba', '1ep' or '0.1dur'"
             ) from error

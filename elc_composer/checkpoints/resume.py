@@ -11,6 +11,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from composer import Time
 from composer.utils import maybe_create_object_store_from_uri, parse_uri
 
 from elc_composer.checkpoints.names import step_of
@@ -33,6 +34,25 @@ class CheckpointsConfig:
     """Continue from the newest whole checkpoint in `save_folder`, if there is one."""
     load_path: str | None = None
     """Continue from this checkpoint of your own; loading unpickles, so never from one of unknown origin."""
+
+    def __post_init__(self) -> None:
+        if self.keep == 0 or self.keep < -1:
+            raise ConfigError(f"checkpoints.keep is {self.keep}; keep at least 1, or -1 for all")
+        check_interval("checkpoints.save_interval", self.save_interval)
+
+
+def check_interval(key: str, interval: str) -> None:
+    """Refuse what Composer cannot read as a time.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    try:
+        whole = Time.from_timestring(interval).value > 0
+    except (ValueError, TypeError):
+        whole = False
+    if not whole:
+        raise ConfigError(f"{key} is {interval!r}; it must be a Composer time string such as 500ba or 1ep")
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,8 @@ def find_resume_point(config: CheckpointsConfig) -> ResumePoint | None:
         )
     if "://" not in config.load_path and not Path(config.load_path).exists():
         raise ConfigError(f"checkpoints.load_path: {config.load_path} does not exist")
+    if not _is_whole(config.load_path):
+        raise ConfigError(f"checkpoints.load_path: {config.load_path} is damaged; name another checkpoint")
     return ResumePoint(config.load_path, step)
 
 
@@ -74,8 +96,10 @@ def _saved(folder: str) -> list[ResumePoint]:
         store = maybe_create_object_store_from_uri(folder)
         assert store is not None
         scheme, bucket, prefix = parse_uri(folder)
-        names = [f"{scheme}://{bucket}/{key}" for key in store.list_objects(prefix)]
-        names = [name.removesuffix("/.metadata") for name in names if step_of(name) is not None]
+        prefix = f"{prefix.rstrip('/')}/"
+        keys = [key.removesuffix("/.metadata") for key in store.list_objects(prefix)]
+        # Object stores list by prefix: deeper folders are other runs' or a sharded checkpoint's own files.
+        names = [f"{scheme}://{bucket}/{key}" for key in keys if "/" not in key.removeprefix(prefix)]
     else:
         names = [str(path) for path in Path(folder).glob("*") if not path.is_symlink()]
     points = [ResumePoint(name, step) for name in names if (step := step_of(name)) is not None]

@@ -20,7 +20,7 @@ from streaming.base.world import World
 from elc_composer.data.config import DataConfig
 from elc_composer.data.paths import StreamPlace, is_address, resolve_all
 from elc_composer.data.streaming import CheckedStream
-from elc_composer.errors import DataError
+from elc_composer.errors import ConfigError, DataError
 
 SAMPLES_READ = 64
 """Samples of every stream's first shard that are looked at."""
@@ -43,20 +43,23 @@ def check_data(config: DataConfig, *, seq_lengths: Iterable[int], splits: Iterab
                 for split in dict.fromkeys(splits):
                     for place in resolve_all(config, seq_length, split):
                         _check_place(place, seq_length, vocab_size, config)
-        except DataError as error:
-            found = str(error)
-    for message in dist.all_gather_object(found):
-        if message is not None:
-            raise DataError(message)
+        except (ConfigError, DataError) as error:
+            found = (type(error), str(error))
+    for problem in dist.all_gather_object(found):
+        if problem is not None:
+            raise problem[0](problem[1])
 
 
 def _check_place(place: StreamPlace, seq_length: int, vocab_size: int, config: DataConfig) -> None:
-    index = _read_index(place, config.download_timeout)
-    shards = index.get("shards") or []
-    if not sum(shard.get("samples", 0) for shard in shards):
-        raise DataError(f"{place.source} holds no samples: prepare it with text.")
-    for shard in shards:
-        _check_columns(place, shard, config.validate_hash)
+    try:
+        index = _read_index(place, config.download_timeout)
+        shards = index.get("shards") or []
+        if not sum(shard.get("samples", 0) for shard in shards):
+            raise DataError(f"{place.source} holds no samples: prepare it with text.")
+        for shard in shards:
+            _check_columns(place, shard, config.validate_hash)
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise DataError(f"{place.source}: its index.json is damaged ({error}): prepare the data again.") from error
     for number, ids in enumerate(_first_samples(place, shards[0], config)):
         if len(ids) > seq_length - 2:
             raise DataError(

@@ -17,7 +17,7 @@ class EvaluationInterval:
     def __init__(self, interval: str) -> None:
         try:
             self.interval = Time.from_timestring(interval)
-        except ValueError:
+        except (ValueError, TypeError):
             raise ConfigError(f"eval_interval {interval!r} is no Composer time string such as 500ba or 1ep") from None
         units = (TimeUnit.BATCH, TimeUnit.EPOCH, TimeUnit.TOKEN, TimeUnit.SAMPLE)
         if self.interval.unit not in units or self.interval.value < 1:

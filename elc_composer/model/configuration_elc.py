@@ -91,6 +91,22 @@ class ElcConfig(PretrainedConfig):
             raise ValueError(f"layer_mixing '{layer_mixing}' is none of {', '.join(MIXING_RULES)}")
         if attention_kernel not in ("eager", "sdpa"):
             raise ValueError(f"attention_kernel '{attention_kernel}' is neither eager nor sdpa")
+        sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": intermediate_size}
+        counts = {"num_hidden_layers": num_hidden_layers, "num_attention_heads": num_attention_heads}
+        for name, number in {**sizes, **counts}.items():
+            if number < 1:
+                raise ValueError(f"{name} is {number}; it must be at least 1")
+        if position_bucket_size < 2 or max_position_embeddings < position_bucket_size:
+            raise ValueError(
+                f"position_bucket_size {position_bucket_size} must be at least 2 and at most max_position_embeddings "
+                f"{max_position_embeddings}"
+            )
+        for name, share in (
+            ("hidden_dropout_prob", hidden_dropout_prob),
+            ("attention_probs_dropout_prob", attention_probs_dropout_prob),
+        ):
+            if not 0.0 <= share < 1.0:
+                raise ValueError(f"{name} is {share}; it must be at least 0 and below 1")
         if hidden_size % num_attention_heads:
             raise ValueError(
                 f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"

@@ -21,12 +21,12 @@ def free_port() -> int:
 def launch(
     script: Path, *args: object, n: int = 2, timeout: float = 300, check: bool = True, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `composer -n <n> script args` on CPU with gloo and return the finished process.
+    """Run `composer -n <n> script args` on CPU with gloo and return the finished process; one rank needs no launcher.
 
     With `check`, a failure raises an AssertionError that holds the end of both output streams.
     """
     launcher = [sys.executable, "-m", "composer.cli.launcher", "-n", str(n), "--master_port", str(free_port())]
-    command = [*launcher, str(script)]
+    command = [*(launcher if n > 1 else [sys.executable]), str(script)]
     alone = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     environment = {**os.environ, **alone, **(env or {})}
     done = subprocess.run(
