@@ -111,7 +111,7 @@ def golden_model(arrays: Any, variant: str, dtype: torch.dtype, **overrides: Any
         intermediate_size=initial["transformer.layers.0.mlp.mlp.4.weight"].shape[1],
         num_hidden_layers=sum(key.endswith("in_proj_v.bias") for key in initial),
         num_attention_heads=4,
-        max_position_embeddings=128,
+        max_position_embeddings=max(batch["labels"].shape[1] for batch in golden_batches(arrays)),
         position_bucket_size=(len(initial["embedding.relative_embedding"]) + 1) // 2,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
@@ -138,10 +138,12 @@ def run_recipe(
     with np.load(path) as arrays:
         batches = golden_batches(arrays)
         model = golden_model(arrays, variant, dtype)
+        rates = arrays[f"{variant}/lr"]
     plan = stages_of(batches)
     steps = len(batches)
     recorder, norm = Recorder(), GradientNorm()
-    optimizer = build_optimizer(model, OptimizerConfig())
+    optimizer = build_optimizer(model, OptimizerConfig(lr=float(rates.max())))
+    warmup = ScheduleConfig(warmup_steps=int(rates.argmax()))
     for parameter in model.parameters():
         if gradient_factor != 1.0:
             parameter.register_hook(lambda gradient: gradient / gradient_factor)
@@ -150,7 +152,7 @@ def run_recipe(
         train_dataloader=loader(batches, plan[0]),
         max_duration=f"{steps}ba",
         optimizers=optimizer,
-        schedulers=build_scheduler(ScheduleConfig(warmup_steps=3), optimizer, steps),
+        schedulers=build_scheduler(warmup, optimizer, steps),
         step_schedulers_every_batch=True,
         # Composer runs what comes after a batch in reverse order.
         algorithms=[GradientClipping(clipping_type="norm", clipping_threshold=2.0), norm],
