@@ -111,7 +111,7 @@ def golden_model(arrays: Any, variant: str, dtype: torch.dtype, **overrides: Any
         intermediate_size=initial["transformer.layers.0.mlp.mlp.4.weight"].shape[1],
         num_hidden_layers=sum(key.endswith("in_proj_v.bias") for key in initial),
         num_attention_heads=4,
-        max_position_embeddings=max(batch["labels"].shape[1] for batch in golden_batches(arrays)),
+        max_position_embeddings=len(arrays[f"{variant}/init/transformer.layers.0.attention.position_indices"]),
         position_bucket_size=(len(initial["embedding.relative_embedding"]) + 1) // 2,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
