@@ -17,8 +17,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 quickstart: $(INSTALLED)  ## Generate a small language, train on it, evaluate, draw, export.
 	$(BIN)/python -m elc_composer.quickstart
 
+# A file stays on one worker: its launched jobs run once for all its tests.
 test: lint  ## What CI runs: lint, then every test that needs neither a GPU nor much time.
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu and not agreement"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not agreement"
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow and not gpu and not agreement"
