@@ -21,6 +21,7 @@ Every key of a run config (`yamls/*.yaml`), its type, its default and what it do
 `python -m elc_composer.config_reference`; a test keeps it current.
 
 On the command line any key is replaced by its path: `optimizer.lr=5e-3 stages.0.seq_length=64`.
+Lists grow only as a whole: `data.streams=[{local: A}, {local: B}]`.
 `${key}` refers to another key, `${oc.env:NAME}` to an environment variable. A wrong key or value stops with one line.
 """
 

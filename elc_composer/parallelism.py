@@ -76,7 +76,7 @@ def composer_parallelism(config: ParallelismConfig) -> dict[str, Any] | None:
         fsdp2 = FSDP2Config(
             activation_checkpointing=config.activation_checkpointing,
             state_dict_type=state_dict_type,
-            # Composer's DEFAULT makes no cast of its own outside FSDP; autocast does it, as under DDP.
+            # FULL gathers float32 and leaves casting to autocast, as under DDP.
             mixed_precision="FULL",
         )
         return {"fsdp": fsdp2}
