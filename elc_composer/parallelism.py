@@ -35,7 +35,7 @@ class ParallelismConfig:
     strategy: Strategy = Strategy.ddp
     """`ddp`: whole on every rank; `fsdp1`: flat shards, needs GPUs; `fsdp2`: DTensor shards."""
     activation_checkpointing: bool = False
-    """Keep only what each layer reads and compute the rest again in the backward."""
+    """FSDP only: keep only what each layer reads and compute the rest again in the backward."""
     sharded_checkpoints: bool = False
     """FSDP only: every rank writes its own part instead of one file for all."""
     compile: bool = False
@@ -59,6 +59,8 @@ def check_parallelism(config: ParallelismConfig, precision: Precision, device: s
             f"parallelism.strategy: fsdp2 over {ranks} CPU ranks adds gradients up, not averages them (torch 2.7 "
             "with gloo); set it to ddp"
         )
+    if config.strategy is Strategy.ddp and config.activation_checkpointing:
+        raise ConfigError("parallelism.activation_checkpointing needs strategy fsdp1 or fsdp2; set it to false for ddp")
     if config.strategy is Strategy.ddp and config.sharded_checkpoints:
         raise ConfigError("parallelism.sharded_checkpoints needs strategy fsdp1 or fsdp2; set it to false for ddp")
     if config.strategy is Strategy.fsdp2 and precision is Precision.amp_fp16:

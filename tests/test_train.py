@@ -143,6 +143,8 @@ BAD = {
         "stages[1].seq_length 64 exceeds model.max_position_embeddings 32",
     ),
     "precision": (["precision=amp_bf16"], "amp_bf16 needs a GPU"),
+    "recomputing": (["parallelism.activation_checkpointing=true"], "activation_checkpointing needs strategy fsdp1"),
+    "sharded files": (["parallelism.sharded_checkpoints=true"], "sharded_checkpoints needs strategy fsdp1"),
     "fractions": (["stages.0.fraction=0.7"], "the fractions sum to 1.2"),
     "schedule": (["schedule.name=sine"], "schedule.name"),
     "optimizer": (["optimizer.name=sgd"], "optimizer.name"),
