@@ -22,7 +22,9 @@ from streaming_prep.tokenizer import load_tokenizer, save_tokenizer
 
 MODEL_CONFIG = "model_config.json"
 TOKENIZER = "tokenizer"
-CODE = ("configuration_elc.py", "layer_mixing.py", "attention.py", "modeling_elc.py")
+CODE = sorted(
+    f.name for f in files("elc_composer.model").iterdir() if f.name.endswith(".py") and f.name != "__init__.py"
+)
 AUTO_MAP = {
     "AutoConfig": "configuration_elc.ElcConfig",
     "AutoModel": "modeling_elc.ElcModel",
@@ -65,6 +67,7 @@ def export_model(model: ElcForMaskedLM, tokenizer: Path | None, out: Path) -> Pa
     """
     out.mkdir(parents=True, exist_ok=True)
     config = ElcConfig.from_dict(model.config.to_dict())
+    config.kernels = "auto"
     if tokenizer is not None:
         write_tokenizer(tokenizer, config, out)
     model.save_pretrained(out)

@@ -10,6 +10,7 @@ import torch
 from composer.utils import FSDP2Config
 
 from elc_composer.errors import ConfigError
+from elc_composer.model.kernels import kernels_refusal
 
 
 class Precision(Enum):
@@ -44,12 +45,16 @@ class ParallelismConfig:
     """Seconds after which a collective that some rank never joins is an error."""
 
 
-def check_parallelism(config: ParallelismConfig, precision: Precision, device: str, ranks: int) -> None:
+def check_parallelism(
+    config: ParallelismConfig, precision: Precision, device: str, ranks: int, kernels: str = "auto"
+) -> None:
     """Refuse combinations that this device or Composer cannot run.
 
     Raises:
         ConfigError: naming the key and what to set instead.
     """
+    if (refusal := kernels_refusal(kernels, "cuda" if device == "gpu" else device)) is not None:
+        raise ConfigError(f"model.{refusal}")
     if device == "cpu" and precision is not Precision.fp32:
         raise ConfigError(f"precision: {precision.name} needs a GPU and none is here; set precision=fp32")
     if device == "cpu" and config.strategy is Strategy.fsdp1:

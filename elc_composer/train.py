@@ -16,7 +16,7 @@ from elc_composer.data.loader import WholeEpochLoader
 from elc_composer.dry_run import describe_run
 from elc_composer.errors import ConfigError, DataError
 from elc_composer.parallelism import check_parallelism, device_kind
-from elc_composer.prepare import Run, prepare_run
+from elc_composer.prepare import Run, elc_config, prepare_run
 from elc_composer.stages import enter_stage, fit_stage, stage_at
 from elc_composer.strict_yaml import to_yaml
 
@@ -49,12 +49,23 @@ def dry_run(config: RunConfig) -> None:
         print(describe_run(config), flush=True)
     prepare_run(config)
     try:
-        check_parallelism(config.parallelism, config.precision, device_kind(), dist.get_world_size())
+        check_devices(config)
         note = "ready to train"
     except ConfigError as error:
         note = f"but not on this machine: {error}"
     if first:
         print(f"data and tokenizer fit the model: {note}")
+
+
+def check_devices(config: RunConfig) -> None:
+    """Refuse what this machine's devices cannot run.
+
+    Raises:
+        ConfigError: naming the key and what to set instead.
+    """
+    check_parallelism(
+        config.parallelism, config.precision, device_kind(), dist.get_world_size(), elc_config(config).kernels
+    )
 
 
 def train(config: RunConfig) -> Trainer:
@@ -64,7 +75,7 @@ def train(config: RunConfig) -> Trainer:
         ConfigError: for a config that cannot work, before anything is built.
         DataError: for data that do not fit, before anything is built.
     """
-    check_parallelism(config.parallelism, config.precision, device_kind(), dist.get_world_size())
+    check_devices(config)
     run = prepare_run(config)
     # A checkpoint at a border holds the state of the stage that ended there, so that stage's loader takes it.
     first = stage_at(run.plan, max(run.first_step - 1, 0))

@@ -143,6 +143,8 @@ BAD = {
         "stages[1].seq_length 64 exceeds model.max_position_embeddings 32",
     ),
     "precision": (["precision=amp_bf16"], "amp_bf16 needs a GPU"),
+    "triton": (["model.kernels=triton"], "model.kernels: triton needs a CUDA device"),
+    "kernels": (["model.kernels=fast"], "model.kernels 'fast' is none of auto, eager, torch, triton"),
     "recomputing": (["parallelism.activation_checkpointing=true"], "activation_checkpointing needs strategy fsdp1"),
     "sharded files": (["parallelism.sharded_checkpoints=true"], "sharded_checkpoints needs strategy fsdp1"),
     "fractions": (["stages.0.fraction=0.7"], "the fractions sum to 1.2"),

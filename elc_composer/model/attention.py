@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .configuration_elc import ElcConfig
+from .kernels import resolve_kernels
 
 
 def relative_position_buckets(bucket_size: int, max_positions: int) -> Tensor:
@@ -71,7 +72,7 @@ class Attention(nn.Module):
         self.head_size = size // self.heads
         self.scale = 1.0 / math.sqrt(3 * self.head_size)
         self.attention_dropout = config.attention_probs_dropout_prob
-        self.kernel = config.attention_kernel
+        self.kernels = config.kernels
         self.in_proj_qk = nn.Linear(size, 2 * size)
         self.in_proj_v = nn.Linear(size, size)
         self.out_proj = nn.Linear(size, size)
@@ -101,7 +102,7 @@ class Attention(nn.Module):
         if padding is not None:
             bias = bias.masked_fill(padding, torch.finfo(bias.dtype).min)
         dropout = self.attention_dropout if self.training else 0.0
-        if self.kernel == "sdpa":
+        if resolve_kernels(self.kernels, x) != "eager":
             context = F.scaled_dot_product_attention(query, key, value, bias, dropout, scale=self.scale)
         else:
             scores = torch.softmax(query @ key.transpose(-1, -2) * self.scale + bias, dim=-1)

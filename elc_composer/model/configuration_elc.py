@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from transformers import PretrainedConfig
 
+from .kernels import KERNELS
+
 
 class MixingRule(NamedTuple):
     """What sets one variant's equations apart; see `ElcConfig.layer_mixing`."""
@@ -58,7 +60,7 @@ class ElcConfig(PretrainedConfig):
         hidden_dropout_prob: dropout of hidden states.
         attention_probs_dropout_prob: dropout of attention probabilities.
         layer_norm_eps: epsilon of every LayerNorm.
-        attention_kernel: `eager` (the plain form) or `sdpa` (torch's fused attention); the same numbers.
+        kernels: `eager` (plain), `torch` (fused torch), `triton` (CUDA), `auto` (triton on CUDA, else torch).
         pad_token_id: id of [PAD].
 
     Raises:
@@ -80,7 +82,7 @@ class ElcConfig(PretrainedConfig):
         hidden_dropout_prob: float = 0.1,
         attention_probs_dropout_prob: float = 0.1,
         layer_norm_eps: float = 1e-7,
-        attention_kernel: str = "sdpa",
+        kernels: str = "auto",
         pad_token_id: int = 3,
         cls_token_id: int = 1,
         sep_token_id: int = 2,
@@ -89,8 +91,8 @@ class ElcConfig(PretrainedConfig):
     ) -> None:
         if layer_mixing not in MIXING_RULES:
             raise ValueError(f"layer_mixing '{layer_mixing}' is none of {', '.join(MIXING_RULES)}")
-        if attention_kernel not in ("eager", "sdpa"):
-            raise ValueError(f"attention_kernel '{attention_kernel}' is neither eager nor sdpa")
+        if kernels not in KERNELS:
+            raise ValueError(f"kernels '{kernels}' is none of {', '.join(KERNELS)}")
         sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": intermediate_size}
         counts = {"num_hidden_layers": num_hidden_layers, "num_attention_heads": num_attention_heads}
         for name, number in {**sizes, **counts}.items():
@@ -122,7 +124,7 @@ class ElcConfig(PretrainedConfig):
         self.hidden_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         self.layer_norm_eps = layer_norm_eps
-        self.attention_kernel = attention_kernel
+        self.kernels = kernels
         self.cls_token_id = cls_token_id
         self.mask_token_id = mask_token_id
         kwargs.setdefault("tie_word_embeddings", True)

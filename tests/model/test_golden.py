@@ -16,8 +16,8 @@ from tests.model.golden import Batch, as_given, golden_names, load_golden_model,
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 FAST_PATHS = {
-    "eager": {"attention_kernel": "eager"},
-    "sdpa": {"attention_kernel": "sdpa"},
+    "eager": {"kernels": "eager"},
+    "torch": {"kernels": "torch"},
 }
 
 pytestmark = pytest.mark.golden
