@@ -46,6 +46,7 @@ class WholeEpochLoader(StreamingDataLoader):
         """End the worker processes now; left to the garbage collector that takes five seconds each."""
         self.__del__()
         self._iterator = None
+        self.dataset.release()
 
 
 class SegmentArray(Dataset[Segment]):

@@ -30,6 +30,7 @@ from streaming.base.format import Reader
 from streaming.base.world import World
 
 from elc_composer.data.collate import Segment
+from elc_composer.data.shared_prefix import CacheFolders, random_prefixes
 from elc_composer.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -38,19 +39,23 @@ log = logging.getLogger(__name__)
 class CheckedStream(Stream):
     """A stream that fetches a damaged shard once more, and names the stream and shard where that does not help."""
 
+    @property
+    def in_place(self) -> bool:
+        """Whether shards are read where they lie, without a cache."""
+        return self.remote is None or os.path.abspath(self.remote) == os.path.abspath(self.local)
+
     def prepare_shard(self, shard: Reader) -> int:
         """Have the shard's files present, decompressed and checked; returns the change in cache usage, in bytes.
 
         Raises:
             DataError: where the shard cannot be had.
         """
-        in_place = self.remote is None or os.path.abspath(self.remote) == os.path.abspath(self.local)
-        for last in (in_place, True):
+        for last in (self.in_place, True):
             try:
                 return super().prepare_shard(shard)
             except Exception as error:
                 complaint = self._complaint(shard, error)
-                if not in_place:
+                if not self.in_place:
                     self._discard(shard)
                 if last:
                     raise DataError(complaint) from error
@@ -79,11 +84,14 @@ class SegmentDataset(StreamingDataset):
         options: StreamingDataset's own.
 
     Raises:
-        DataError: where the streams have fewer samples than one batch over all ranks.
+        DataError: where the streams have fewer samples than one batch over all ranks, or another run has their cache.
     """
 
     def __init__(self, *, streams: list[CheckedStream], batch_size: int, **options: Any) -> None:
-        super().__init__(streams=streams, batch_size=batch_size, **options)
+        cached = [os.path.join(stream.local, stream.split) for stream in streams if not stream.in_place]
+        self._cache_folders = CacheFolders(cached)
+        with random_prefixes():
+            super().__init__(streams=streams, batch_size=batch_size, **options)
         self.device_batch_size = batch_size
         self.world = World.detect()
         self._prepared: set[int] = set()
@@ -113,6 +121,10 @@ class SegmentDataset(StreamingDataset):
     def __len__(self) -> int:
         """Samples of this rank in an epoch."""
         return self.batches_per_epoch * self.device_batch_size
+
+    def release(self) -> None:
+        """Give the cache folders back, for another dataset to use."""
+        self._cache_folders.release()
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
         """Continue where that state was saved; the number of canonical nodes stays what it was there."""

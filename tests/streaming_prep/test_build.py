@@ -15,6 +15,7 @@ from streaming import StreamingDataset
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from elc_composer.data.shared_prefix import random_prefixes
 from streaming_prep.cleaners import CLEANERS
 from streaming_prep.cli import main
 from streaming_prep.reading import open_prepared
@@ -74,7 +75,10 @@ def test_the_manifest_describes_sources_and_shards(prepared: Path, corpus: Path)
 
 def test_streaming_reads_every_segment_in_order(prepared: Path, tmp_path: Path) -> None:
     name = "seq_48/train"
-    dataset = StreamingDataset(remote=str(prepared / name), local=str(tmp_path), batch_size=1, validate_hash="sha256")
+    with random_prefixes():
+        dataset = StreamingDataset(
+            remote=str(prepared / name), local=str(tmp_path), batch_size=1, validate_hash="sha256"
+        )
     expected = segments(prepared, name)
     assert len(dataset) == len(expected)
     for index, segment in enumerate(expected):

@@ -13,6 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from streaming import StreamingDataset
 
+from elc_composer.data.shared_prefix import random_prefixes
 from streaming_prep.cli import main
 from streaming_prep.reading import open_prepared
 from tests.streaming_prep.corpora import build_small, contents, make_corpus
@@ -55,7 +56,8 @@ def test_a_bucket_gets_the_bytes_a_folder_gets_and_training_reads_them(s3: Any, 
     build_small(corpus, tmp_path / "out")
     assert stored(s3) == contents(tmp_path / "out")
     assert not list((tmp_path / "cache").rglob("*.zstd")), "the local copy goes with the end of the build"
-    dataset = StreamingDataset(remote=f"{URL}/seq_48/train", local=str(tmp_path / "local"), batch_size=1)
+    with random_prefixes():
+        dataset = StreamingDataset(remote=f"{URL}/seq_48/train", local=str(tmp_path / "local"), batch_size=1)
     with open_prepared(str(tmp_path / "out")) as prepared:
         expected = [segment for shard in prepared.segments("seq_48/train") for segment in shard]
     assert len(dataset) == len(expected)

@@ -1,0 +1,231 @@
+"""Names in shared memory that no other run has, and cache folders that no other run writes to.
+
+StreamingDataset shares its state between processes under names that begin with a number, which it finds by trying 0,
+1, 2, ... until a name is free. Two runs that start together find the same one; and a killed run leaves its names and
+its claim on its cache folder behind, which then looks used for ever. Here the number is drawn at random and claimed by
+creating the name, and who lives is told by locks that the kernel drops when their last process ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from streaming.base import dataset as streaming_dataset
+from streaming.base.constant import BARRIER_FILELOCK, CACHE_FILELOCK, LOCALS, SHM_TO_CLEAN
+from streaming.base.shared import SharedMemory
+from streaming.base.world import World
+from torch import distributed
+
+from elc_composer.errors import DataError
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 20.0
+"""Seconds to wait for a cache folder: the workers of a killed run live on for about five."""
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def random_prefixes() -> Iterator[None]:
+    """Datasets that are made inside get numbers of their own, the same on all ranks of a node."""
+    original = streaming_dataset.get_shm_prefix
+    streaming_dataset.get_shm_prefix = _claim_prefix
+    try:
+        yield
+    finally:
+        streaming_dataset.get_shm_prefix = original
+
+
+class CacheFolders:
+    """The right to write to cache folders; held until `release`, or until this process and its children have ended.
+
+    Args:
+        folders: the local folders of streams that are downloaded; none for streams that are read in place.
+
+    Raises:
+        DataError: on every rank of the node, where another run has one of them.
+    """
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._locks: list[_Lock] = []
+        _leader_decides(lambda: self._acquire(folders))
+
+    def _acquire(self, folders: Sequence[str]) -> None:
+        for folder in map(os.path.realpath, folders):
+            name = hashlib.sha256(folder.encode()).hexdigest()[:16]
+            lock = _Lock(_registry() / f"cache-{name}.lock")
+            if not lock.acquire(PATIENCE):
+                owner = lock.read().strip() or "unknown"
+                self.release()
+                raise DataError(
+                    f"the cache folder {folder} is in use by another run on this machine (process {owner}); "
+                    "end that run, or name another folder in data.streams: local"
+                )
+            lock.write(f"{os.getpid()}\n")
+            self._locks.append(lock)
+
+    def release(self) -> None:
+        """Give the folders back."""
+        while self._locks:
+            self._locks.pop().close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_locks": []}
+
+
+class _Lock:
+    """A file lock that a forked child shares and that ends with the last process that has it.
+
+    (The package filelock unlocks for all when one process lets go; a worker that ends must not.)
+    """
+
+    _held: dict[str, int] = {}  # noqa: RUF012 (paths held by a process, to tell at once what waiting cannot change)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def acquire(self, patience: float = 0.0) -> bool:
+        """Try for that many seconds."""
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                own = self._held.get(str(self.path)) == os.getpid()
+                if own or time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.1)
+            else:
+                self._held[str(self.path)] = os.getpid()
+                return True
+
+    def read(self) -> str:
+        return os.pread(self._file, 1 << 16, 0).decode()
+
+    def write(self, text: str) -> None:
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, text.encode(), 0)
+
+    def append(self, text: str) -> None:
+        os.pwrite(self._file, text.encode(), os.fstat(self._file).st_size)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            if self._held.get(str(self.path)) == os.getpid():
+                del self._held[str(self.path)]
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_claims: dict[int, _Lock] = {}
+"""By process: the file that lists its prefixes. Locked while the process or a child of it lives."""
+
+
+def _claim_prefix(
+    streams_local: list[str], streams_remote: list[str | None], world: World, retry: int = 100
+) -> tuple[int, SharedMemory]:
+    """Stands for Streaming's function of the same signature, whose checks of folders `CacheFolders` does."""
+    memory: list[SharedMemory] = []
+    prefix = _leader_decides(lambda: _create(memory))
+    if not memory:
+        memory.append(SharedMemory(_name(prefix, LOCALS), False))
+    return prefix, memory[0]
+
+
+def _create(memory: list[SharedMemory]) -> int:
+    registry = _registry()
+    with _exclusive(registry):
+        _sweep(registry)
+        claims = _claims.get(os.getpid())
+        if claims is None:
+            # Not a name that a dead process of the same number could have left.
+            claims = _Lock(registry / f"prefixes-{os.getpid()}-{random.SystemRandom().randrange(1 << 32):x}.lock")
+            claims.acquire()
+            _claims[os.getpid()] = claims
+        while True:
+            # Ten digits keep the longest name within macOS's 31 characters.
+            prefix = random.SystemRandom().randrange(10**9, 10**10)
+            with suppress(FileExistsError):
+                memory.append(SharedMemory(_name(prefix, LOCALS), True, 8))
+                claims.append(f"{prefix}\n")
+                return prefix
+
+
+def _sweep(registry: Path) -> None:
+    """Remove what runs of this user left that no process is alive of."""
+    for path in registry.glob("prefixes-*.lock"):
+        lock = _Lock(path)
+        if lock.acquire():
+            for prefix in lock.read().split():
+                _remove(int(prefix))
+            path.unlink(missing_ok=True)
+        lock.close()
+
+
+def _remove(prefix: int) -> None:
+    removed = False
+    for name in SHM_TO_CLEAN:
+        # The file itself: attaching and unlinking through Python would enlist it with this process's resource tracker.
+        for path in Path("/dev/shm").glob(_name(prefix, name)):
+            path.unlink(missing_ok=True)
+            removed = True
+    for name in (BARRIER_FILELOCK, CACHE_FILELOCK):
+        Path(tempfile.gettempdir(), _name(prefix, name)).unlink(missing_ok=True)
+    if removed:
+        log.info("removed the shared memory %06d_* of a run that was killed", prefix)
+
+
+def _name(prefix: int, name: str) -> str:
+    return f"{prefix:06}_{name}"
+
+
+def _registry() -> Path:
+    folder = Path(tempfile.gettempdir(), f"elc_composer-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _exclusive(registry: Path) -> Iterator[None]:
+    lock = _Lock(registry / "registry.lock")
+    # A thread of this process that has it is about to let go, too.
+    while not lock.acquire(60.0):
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+def _leader_decides(decide: Callable[[], Result]) -> Result:
+    """What `decide` returns or raises on each node's first rank, on all ranks of that node."""
+    world = World.detect()
+    outcome: tuple[Any, DataError | None] = (None, None)
+    if world.is_local_leader:
+        try:
+            outcome = decide(), None
+        except DataError as error:
+            outcome = None, error
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        everyone: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(everyone, (world.node, world.is_local_leader, outcome))
+        outcome = next(theirs for node, leads, theirs in everyone if leads and node == world.node)
+    result, failure = outcome
+    if failure is not None:
+        raise failure
+    return result
