@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from composer.utils import dist
-from streaming.base.format import get_index_basename
-from streaming.base.format.mds.encodings import is_mds_encoding_safe
-from streaming.base.storage.download import CloudDownloader
 from streaming.base.world import World
 
+from elc_composer.data.checked_stream import CheckedStream
 from elc_composer.data.config import DataConfig
-from elc_composer.data.paths import StreamPlace, is_address, resolve_all
-from elc_composer.data.streaming import CheckedStream
+from elc_composer.data.index_file import read_index
+from elc_composer.data.mds_index import check_shards
+from elc_composer.data.paths import StreamPlace, resolve_all
+from elc_composer.data.storage import START_PATIENCE, patiently, reason_of
 from elc_composer.errors import ConfigError, DataError
 
 SAMPLES_READ = 64
@@ -52,8 +50,9 @@ def check_data(config: DataConfig, *, seq_lengths: Iterable[int], splits: Iterab
 
 def _check_place(place: StreamPlace, seq_length: int, vocab_size: int, config: DataConfig) -> None:
     try:
-        index = _read_index(place, config.download_timeout)
+        index = read_index(place, config)
         shards = index.get("shards") or []
+        check_shards(place.source, shards)
         if not sum(shard.get("samples", 0) for shard in shards):
             raise DataError(f"{place.source} holds no samples: prepare it with text.")
         for shard in shards:
@@ -73,78 +72,8 @@ def _check_place(place: StreamPlace, seq_length: int, vocab_size: int, config: D
             )
 
 
-def _read_index(place: StreamPlace, timeout: float) -> dict[str, Any]:
-    name = get_index_basename()
-    if place.remote is None or not is_address(place.remote):
-        folder = Path(place.remote or place.local)
-        path = folder / place.split / name
-        if not path.is_file():
-            raise DataError(_what_is_missing(place, folder))
-        text = path.read_text()
-    else:
-        try:
-            text = _download(f"{place.remote}/{place.split}/{name}", timeout)
-        except Exception as error:
-            raise DataError(_what_is_missing_remotely(place, error, timeout)) from error
-    try:
-        index = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{place.source}/{name} is not JSON ({error}): prepare the data again.") from error
-    if not isinstance(index, dict):
-        raise DataError(f"{place.source}/{name} is not an index of shards: prepare the data again.")
-    return index
-
-
-def _download(address: str, timeout: float) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "file")
-        CloudDownloader.direct_download(address, path, timeout)
-        return Path(path).read_text()
-
-
-def _what_is_missing(place: StreamPlace, folder: Path) -> str:
-    root = folder.parent
-    if not root.is_dir():
-        return f"the data folder {root} does not exist: write it with `python -m streaming_prep build --out {root}`."
-    if not folder.is_dir():
-        there = sorted(int(m[1]) for path in root.glob("seq_*") if (m := re.fullmatch(r"seq_(\d+)", path.name)))
-        return _not_prepared(str(root), folder.name, there)
-    splits = sorted(path.parent.name for path in folder.glob("*/" + get_index_basename()))
-    return f"{folder} has no split {place.split!r}, but {', '.join(splits) or 'none'}: prepare it, or name another."
-
-
-def _what_is_missing_remotely(place: StreamPlace, error: Exception, timeout: float) -> str:
-    root, _, folder = (place.remote or "").rpartition("/")
-    reason = " ".join(str(error).split()) or type(error).__name__
-    try:
-        outputs = json.loads(_download(f"{root}/manifest.json", timeout))["outputs"]
-    except Exception:
-        return f"cannot read {place.source} ({reason}): check address, credentials and S3_ENDPOINT_URL."
-    there = sorted({int(m[1]) for name in outputs if (m := re.fullmatch(r"seq_(\d+)/.*", name))})
-    if f"{folder}/{place.split}" in outputs:
-        return f"{root}/manifest.json names {folder}/{place.split}, but it cannot be read ({reason}): upload it again."
-    if any(name.startswith(folder + "/") for name in outputs):
-        return f"{place.remote} has no split {place.split!r}: prepare it, or name another."
-    return _not_prepared(root, folder, there)
-
-
-def _not_prepared(root: str, folder: str, there: list[int]) -> str:
-    length = folder.removeprefix("seq_")
-    names = ", ".join(map(str, there)) or "none"
-    return (
-        f"{root} is not prepared for a sequence length of {length}, but for {names}: "
-        f"run streaming_prep with `--seq-length {length}`, or change the stages."
-    )
-
-
 def _check_columns(place: StreamPlace, shard: dict[str, Any], validate_hash: str | None) -> None:
     names, encodings = shard.get("column_names") or [], shard.get("column_encodings") or []
-    for name, encoding in zip(names, encodings):
-        if not is_mds_encoding_safe(encoding):
-            raise DataError(
-                f"{place.source}: column {name!r} is encoded as {encoding!r}, which can run code when it is read; "
-                "it is refused. Write the data anew without it."
-            )
     columns = dict(zip(names, encodings))
     encoding = columns.get("input_ids", "")
     if not re.fullmatch(r"ndarray:(uint16|uint32|int32|int64)", encoding):
@@ -157,7 +86,7 @@ def _check_columns(place: StreamPlace, shard: dict[str, Any], validate_hash: str
         if validate_hash and validate_hash not in part.get("hashes", {}):
             raise DataError(
                 f"{place.source} was written without {validate_hash} hashes, but with "
-                f"{', '.join(part.get('hashes', {})) or 'none'}: change data.validate_hash."
+                f"{', '.join(part.get('hashes', {})) or 'none'}: set data.validate_hash to one that it has, or to null."
             )
 
 
@@ -183,11 +112,10 @@ def _first_samples(place: StreamPlace, shard_info: dict[str, Any], config: DataC
     )
     world = World(num_nodes=1, ranks_per_node=1, workers_per_rank=1, worker=0)
     try:
-        shard = stream.get_shards(world, False)[0]
-        stream.prepare_shard(shard)
+        shard = patiently(lambda: stream.get_shards(world, False), START_PATIENCE)[0]
+        patiently(lambda: stream.prepare_shard(shard), START_PATIENCE)
         return [np.asarray(shard[i]["input_ids"]) for i in range(min(len(shard), SAMPLES_READ))]
     except DataError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{place.source} cannot be read ({reason}): prepare it again.") from error
+        raise DataError(f"{place.source} cannot be read ({reason_of(error)}): prepare it again.") from error

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streaming.base.hashing import is_hash
+from streaming.base.shuffle import algos
+from streaming.base.util import bytes_to_int
+
 from elc_composer.errors import ConfigError
 
 
@@ -29,6 +33,10 @@ class StreamConfig:
             raise ConfigError(f"data.streams: local is {self.local!r}, an address: give it as remote.")
         if sum(weight is not None for weight in (self.proportion, self.repeat, self.choose)) > 1:
             raise ConfigError("data.streams: give at most one of proportion, repeat and choose.")
+        for key in ("proportion", "repeat", "choose"):
+            weight = getattr(self, key)
+            if weight is not None and weight <= 0:
+                raise ConfigError(f"data.streams: {key} is {weight} for {self.name}: it must be above 0.")
 
     @property
     def name(self) -> str:
@@ -58,14 +66,21 @@ class DataConfig:
     num_canonical_nodes: int | None = None
     """Set it for runs that may resume on another number of nodes: the order of samples hangs on it."""
     epoch_size: int | None = None
+    """Samples of an epoch, shared out by the streams' proportions (or sizes)."""
     predownload: int | None = None
+    """Samples that every worker downloads ahead; None: eight batches."""
     cache_limit: str | None = None
     """Largest size of the local cache, such as `20gb`; None keeps everything."""
     keep_zip: bool = False
-    validate_hash: str | None = None
-    """Check every downloaded shard by this hash, such as `sha256`; the index must hold it (streaming_prep's does)."""
+    validate_hash: str | None = "sha256"
+    """Check every shard by this hash when it is downloaded, and when it is found in the cache; the index must hold it
+    (streaming_prep's does). None checks sizes only."""
     download_retry: int = 2
-    download_timeout: float = 60.0
+    """Attempts in a row, with a pause of seconds."""
+    download_timeout: float = 30.0
+    """Seconds without a byte after which a connection is given up."""
+    outage_tolerance: float = 300.0
+    """Seconds for which a shard that is due is asked for again while storage answers 5xx, hangs up or times out."""
     num_workers: int = 2
     prefetch_factor: int = 2
     batch_timeout: float = 900.0
@@ -84,3 +99,49 @@ class DataConfig:
         weighted = [stream.proportion is not None for stream in self.streams]
         if any(weighted) and not all(weighted):
             raise ConfigError("data.streams: either every stream has a proportion or none has.")
+        self._check_order()
+        self._check_transport()
+
+    def _check_order(self) -> None:
+        if self.shuffle_algo not in algos:
+            raise ConfigError(f"data.shuffle_algo is {self.shuffle_algo!r}: use one of {', '.join(sorted(algos))}.")
+        _at_least(0, shuffle_seed=self.shuffle_seed)
+        _at_least(
+            1,
+            shuffle_block_size=self.shuffle_block_size,
+            num_canonical_nodes=self.num_canonical_nodes,
+            epoch_size=self.epoch_size,
+            predownload=self.predownload,
+            download_retry=self.download_retry,
+        )
+        counted = [stream.name for stream in self.streams if stream.repeat is not None or stream.choose is not None]
+        if self.epoch_size is not None and counted:
+            raise ConfigError(
+                f"data.epoch_size is {self.epoch_size}, but {counted[0]} says by repeat or choose how much of it comes "
+                "in an epoch: drop the one, or give proportions."
+            )
+
+    def _check_transport(self) -> None:
+        if self.validate_hash is not None and not is_hash(self.validate_hash):
+            raise ConfigError(f"data.validate_hash is {self.validate_hash!r}, which is no hash: use sha256.")
+        for name in ("download_timeout", "batch_timeout"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"data.{name} is {getattr(self, name)}: it must be above 0 seconds.")
+        if not 0 <= self.outage_tolerance < self.batch_timeout:
+            raise ConfigError(
+                f"data.outage_tolerance is {self.outage_tolerance} and data.batch_timeout {self.batch_timeout}: the "
+                "first must be at least 0 and below the second, or waiting for storage counts as a hanging worker."
+            )
+        if self.cache_limit is not None:
+            try:
+                size = bytes_to_int(self.cache_limit)
+            except (ValueError, AttributeError) as error:
+                raise ConfigError(f"data.cache_limit is {self.cache_limit!r}: give a size such as 20gb.") from error
+            if size <= 0:
+                raise ConfigError(f"data.cache_limit is {self.cache_limit!r}: give a size above 0, or null for none.")
+
+
+def _at_least(least: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ConfigError(f"data.{name} is {value}: it must be at least {least}.")

@@ -11,11 +11,12 @@ from composer.utils import dist
 from streaming import StreamingDataLoader
 from torch.utils.data import DataLoader, Dataset
 
+from elc_composer.data.checked_stream import CheckedStream
 from elc_composer.data.collate import MaskingCollator, Segment
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import IGNORED, MaskingConfig, TokenIds
 from elc_composer.data.paths import resolve_all
-from elc_composer.data.streaming import CheckedStream, SegmentDataset
+from elc_composer.data.streaming import SegmentDataset
 from elc_composer.errors import DataError
 
 
@@ -175,6 +176,7 @@ def _open(
     return SegmentDataset(
         streams=streams,
         batch_size=device_batch_size,
+        outage_tolerance=config.outage_tolerance,
         shuffle=shuffle,
         shuffle_seed=seed,
         shuffle_algo=config.shuffle_algo,

@@ -12,7 +12,8 @@ samples to make ranks and canonical nodes even.)
 
 Failures: StreamingDataset downloads in background threads, and one that raises ends the epoch as if it were over, or
 hangs the other workers. Here a background download that fails is only noted; the shard is fetched again in the
-foreground when its first sample is due, where an error reaches the training loop.
+foreground when its first sample is due: patiently where the storage may come back, and where it does not, the error
+reaches the training loop.
 """
 
 from __future__ import annotations
@@ -21,58 +22,19 @@ import logging
 import os
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from streaming import Stream, StreamingDataset
+from streaming import StreamingDataset
 from streaming.base.dataset import _ShardState
-from streaming.base.format import Reader
 from streaming.base.world import World
 
+from elc_composer.data.checked_stream import CheckedStream
 from elc_composer.data.collate import Segment
 from elc_composer.data.shared_prefix import CacheFolders, random_prefixes
+from elc_composer.data.storage import Unreachable, patiently
 from elc_composer.errors import DataError
 
 log = logging.getLogger(__name__)
-
-
-class CheckedStream(Stream):
-    """A stream that fetches a damaged shard once more, and names the stream and shard where that does not help."""
-
-    @property
-    def in_place(self) -> bool:
-        """Whether shards are read where they lie, without a cache."""
-        return self.remote is None or os.path.abspath(self.remote) == os.path.abspath(self.local)
-
-    def prepare_shard(self, shard: Reader) -> int:
-        """Have the shard's files present, decompressed and checked; returns the change in cache usage, in bytes.
-
-        Raises:
-            DataError: where the shard cannot be had.
-        """
-        for last in (self.in_place, True):
-            try:
-                return super().prepare_shard(shard)
-            except Exception as error:
-                complaint = self._complaint(shard, error)
-                if not self.in_place:
-                    self._discard(shard)
-                if last:
-                    raise DataError(complaint) from error
-                log.warning("%s; fetching it again", complaint)
-        raise AssertionError
-
-    def _discard(self, shard: Reader) -> None:
-        # What failed its check must not be found by the next attempt, nor by the next run.
-        for info in chain.from_iterable(shard.file_pairs):
-            for ending in ("", ".tmp"):
-                if info is not None:
-                    Path(self.local, self.split, info.basename + ending).unlink(missing_ok=True)
-
-    def _complaint(self, shard: Reader, error: Exception) -> str:
-        names = ", ".join(info.basename for info in chain.from_iterable(shard.file_pairs) if info is not None)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return f"stream {self.remote or self.local}/{self.split}: shard {names} cannot be read: {reason}"
 
 
 class SegmentDataset(StreamingDataset):
@@ -81,18 +43,24 @@ class SegmentDataset(StreamingDataset):
     Args:
         streams: the streams, of one sequence length.
         batch_size: samples of a batch on one device.
+        outage_tolerance: seconds for which a shard that is due is asked for, where the storage may come back.
         options: StreamingDataset's own.
 
     Raises:
         DataError: where the streams have fewer samples than one batch over all ranks, or another run has their cache.
     """
 
-    def __init__(self, *, streams: list[CheckedStream], batch_size: int, **options: Any) -> None:
+    streams: list[CheckedStream]
+
+    def __init__(
+        self, *, streams: list[CheckedStream], batch_size: int, outage_tolerance: float = 0.0, **options: Any
+    ) -> None:
         cached = [os.path.join(stream.local, stream.split) for stream in streams if not stream.in_place]
         self._cache_folders = CacheFolders(cached)
         with random_prefixes():
             super().__init__(streams=streams, batch_size=batch_size, **options)
         self.device_batch_size = batch_size
+        self.outage_tolerance = outage_tolerance
         self.world = World.detect()
         self._prepared: set[int] = set()
         if self.batches_per_epoch < 1:
@@ -104,7 +72,7 @@ class SegmentDataset(StreamingDataset):
     @property
     def names(self) -> str:
         """The streams' places, for messages."""
-        return "stream " + ", ".join(f"{stream.remote or stream.local}/{stream.split}" for stream in self.streams)
+        return "stream " + ", ".join(stream.source for stream in self.streams)
 
     @property
     def global_batch_size(self) -> int:
@@ -167,17 +135,43 @@ class SegmentDataset(StreamingDataset):
             self._iterator.non_blocking_exit()
 
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
-        """Have a shard here; a failure is an error only where somebody waits for it (`blocking`)."""
+        """Have a shard here; a failure is an error only where somebody waits for it (`blocking`).
+
+        Raises:
+            DataError: naming the shard.
+        """
         # The thread that downloads ahead asks for every sample, each time through a lock file.
         if not blocking and shard_id in self._prepared and self._shard_states[shard_id] == _ShardState.LOCAL:
             return
         try:
-            super().prepare_shard(shard_id, blocking)
+            if blocking:
+                patiently(lambda: self._prepare_now(shard_id), self.outage_tolerance)
+            else:
+                self._prepare_or_reset(shard_id, blocking=False)
             self._prepared.add(shard_id)
         except Exception as error:
-            # The state is left at "preparing", for which others wait without end. "Local" sends them to read the shard,
-            # where its absence leads to another attempt in the foreground.
-            self._shard_states[shard_id] = _ShardState.LOCAL
             if blocking:
                 raise
             log.warning("download ahead failed, to be tried again when needed: %s", error)
+
+    def _prepare_now(self, shard_id: int) -> None:
+        self._prepare_or_reset(shard_id, blocking=True)
+        stream = self.streams[self.stream_per_shard[shard_id]]
+        # Whoever was at it already may have failed, and only they know why.
+        if not stream.is_here(self.shards[shard_id]):
+            raise Unreachable(f"{stream.name_of(self.shards[shard_id])} could not be fetched by another process")
+
+    def _prepare_or_reset(self, shard_id: int, blocking: bool) -> None:
+        try:
+            super().prepare_shard(shard_id, blocking)
+        except Exception:
+            while self._cache_filelock.is_locked:
+                self._cache_filelock.release()
+            # The state is left at "preparing", for which others wait without end. "Local" sends them to read the shard,
+            # where its absence leads to another attempt in the foreground.
+            self._shard_states[shard_id] = _ShardState.LOCAL
+            raise
+
+    def _evict_shard(self, shard_id: int) -> None:
+        self.streams[self.stream_per_shard[shard_id]].restore(self.shards[shard_id])
+        super()._evict_shard(shard_id)

@@ -50,7 +50,14 @@ def local(root: Path, **options) -> DataConfig:
 def cached(root: Path, cache: Path, **options) -> DataConfig:
     return DataConfig(
         streams=[StreamConfig(remote=str(root), local=str(cache))],
-        **{"num_workers": 0, "download_retry": 1, "validate_hash": "sha256", "batch_timeout": 60.0, **options},
+        **{
+            "num_workers": 0,
+            "download_retry": 1,
+            "validate_hash": "sha256",
+            "batch_timeout": 60.0,
+            "outage_tolerance": 20.0,
+            **options,
+        },
     )
 
 
