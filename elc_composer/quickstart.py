@@ -69,9 +69,10 @@ def main() -> None:
     run("-m", "composer.cli.launcher", "-n", 1, "train.py", CONFIG, *overrides, *options.overrides)
     train_seconds = time.monotonic() - started
 
-    say("4. pictures, and minimal pairs by paradigm")
+    say("4. pictures, a report, and minimal pairs by paradigm")
     history = read_metrics(out / "metrics.jsonl")
     pictures = draw(history, out)
+    run("-m", "elc_composer.report", out)
     table = accuracies(history, list(toy.pairs))
     print(render(table))
 
@@ -95,6 +96,7 @@ def main() -> None:
             "minimal_pairs": str(toy.minimal_pairs),
             "checkpoints": str(out / "checkpoints"),
             "export": str(exported),
+            "report": str(out / "report.html"),
             "pictures": [str(picture) for picture in pictures],
         },
     }
@@ -102,7 +104,9 @@ def main() -> None:
     say("done")
     before, after = table["overall"]
     print(f"accuracy on held-out pairs {before:.3f} -> {after:.3f}, {train_seconds:.0f} s of training")
-    print(f"in {out}: summary.json, {', '.join(picture.name for picture in pictures)}, checkpoints/, export/")
+    print(
+        f"in {out}: report.html, summary.json, {', '.join(picture.name for picture in pictures)}, checkpoints/, export/"
+    )
     print(NEXT)
 
 
