@@ -1,11 +1,12 @@
 """What each monitor costs at its default intervals: CPU time of a training step with and without it.
 
-    python -m benchmarks.callbacks [--steps 1000] [--out benchmarks/results/callbacks.json]
+    python -m benchmarks.callbacks [--steps 1000] [--rounds 3] [--out benchmarks/results/callbacks.json]
 
-One process, one thread, a small model (the harsher case: its steps are short). For every monitor a run of `--steps`
-batches is timed twice over: the whole run against a run without monitors (`ratio`; noise of the machine included),
-and the time spent inside the monitor's own events and hooks between the first and the last batch (`inside`, a share
-of the step; exact). CPU time, so that other work on the machine counts little.
+One process, one thread, a small model (the harsher case: its steps are short). In every round a run of `--steps`
+batches without monitors is followed by one with each of them. Two figures for a monitor: its runs against those
+without (`ratio`, the median over the rounds, with all of them beside it: noise of the machine included), and the time
+spent inside the monitor's own events and hooks between the first and the last batch (`inside`, a share of the step:
+exact). CPU time, so that other work on the machine counts little.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -91,6 +93,7 @@ class Ticks(Callback):
 
 
 def run(name: str | None, steps: int, folder: Path) -> dict[str, float]:
+    folder.mkdir()
     model, ticks = Model(), Ticks()
     callback = MONITORS[name](folder=str(folder)) if name else None  # type: ignore[call-arg]
     watch = Stopwatch(callback)
@@ -118,24 +121,28 @@ def run(name: str | None, steps: int, folder: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1000, help="at least 1000, so that a picture is among them")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "callbacks.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         run(None, 20, Path(folder) / "warm-up")
-        plain = run(None, args.steps, Path(folder) / "plain")["step_ms"]
-        found = {}
-        for name in MONITORS:
-            result = run(name, args.steps, Path(folder) / name)
-            found[name] = {
-                "step_ms": round(result["step_ms"], 3),
-                "ratio": round(result["step_ms"] / plain, 4),
-                "inside": round(result["inside"], 5),
-            }
-            print(
-                f"{name:30} step {result['step_ms']:.2f} ms, without {plain:.2f} ms, inside {result['inside']:.2%}",
-                flush=True,
-            )
+        rounds = [
+            {name: run(name, args.steps, Path(folder) / f"{number}-{name}") for name in (None, *MONITORS)}
+            for number in range(args.rounds)
+        ]
+    plain = median(each[None]["step_ms"] for each in rounds)
+    found = {}
+    for name in MONITORS:
+        ratios = [each[name]["step_ms"] / each[None]["step_ms"] for each in rounds]
+        inside = median(each[name]["inside"] for each in rounds)
+        found[name] = {
+            "step_ms": round(median(each[name]["step_ms"] for each in rounds), 3),
+            "ratio": round(median(ratios), 4),
+            "ratios": [round(ratio, 4) for ratio in ratios],
+            "inside": round(inside, 5),
+        }
+        print(f"{name:30} step x {median(ratios):.4f}, inside {inside:.2%} of {plain:.2f} ms", flush=True)
     parameters = sum(parameter.numel() for parameter in Model().parameters())
     report = {
         "machine": describe_machine(),
@@ -144,6 +151,7 @@ def main() -> None:
         "torch": torch.__version__,
         "model": {"layers": LAYERS, "parameters": parameters, "batch": [BATCH, LENGTH]},
         "steps": args.steps,
+        "rounds": args.rounds,
         "step_ms_without_monitors": round(plain, 3),
         "monitors": found,
     }
