@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from composer import DataSpec, Evaluator, Trainer
+import copy
+
+from composer import Algorithm, Callback, DataSpec, Evaluator, Trainer
 from composer.algorithms import GradientClipping
 from composer.utils import dist, reproducibility
 
-from elc_composer.checkpoints.names import FILENAME
-from elc_composer.composer_model import ElcComposerModel
+from elc_composer.callbacks import GradientNorm, LossGuard, Preemption
+from elc_composer.checkpoints.remote import Bucket, Mirror, Place
+from elc_composer.checkpoints.save import CheckpointWriter
+from elc_composer.composer_model import ElcComposerModel, is_layer
 from elc_composer.data.loader import build_eval_loader, build_train_loader
 from elc_composer.evaluation.in_training import MinimalPairEvaluators, minimal_pair_evaluators
 from elc_composer.evaluation.interval import EvaluationInterval
 from elc_composer.loggers import build_loggers
 from elc_composer.model import ElcForMaskedLM
-from elc_composer.monitors import build_callbacks
+from elc_composer.monitors import build_monitors
 from elc_composer.optim import build_optimizer, build_scheduler
-from elc_composer.parallelism import composer_parallelism
+from elc_composer.parallelism import Strategy, checkpoint_layers, composer_parallelism
 from elc_composer.prepare import Run
+from elc_composer.run_events import EventLog
 from elc_composer.stages import Stage, device_microbatch_size
 
 DEV_METRICS = ["LanguageCrossEntropy", "LanguagePerplexity", "MaskedAccuracy"]
@@ -73,13 +78,53 @@ def build_evaluators(run: Run) -> MinimalPairEvaluators:
     return built
 
 
-def build_trainer(run: Run, data: DataSpec, stage: Stage) -> Trainer:
+def build_saver(run: Run, events: EventLog) -> CheckpointWriter | None:
+    """What saves checkpoints, and sends them to S3 where `save_folder` is there; None if nothing is saved."""
+    config = run.config.checkpoints
+    folder = config.local(run.config.run_folder)
+    if folder is None:
+        return None
+    mirror = None
+    if config.remote is not None and dist.get_local_rank() == 0:
+        mirror = Mirror(Bucket(Place.parse(config.remote)), config.keep)
+    return CheckpointWriter(
+        folder,
+        config.save_interval,
+        config.keep,
+        mirror,
+        note=lambda step, path: events.note("saved", step, f"checkpoint {path.name}"),
+    )
+
+
+def build_callbacks(
+    run: Run, preemption: Preemption, saver: CheckpointWriter | None, skipped: set[int]
+) -> list[Callback]:
+    """Monitors first; a notice of pre-emption must be heard before the saver is asked, which comes last."""
+    # A run that is rolled back builds all of this again, and monitors carry state.
+    monitors = build_monitors(copy.deepcopy(run.config.callbacks), run.folder)
+    for guard in monitors:
+        if isinstance(guard, LossGuard):
+            guard.skipped = set(skipped)
+            if saver is not None:
+                saver.checks = [guard.check_weights]
+    return [*monitors, preemption, *([] if saver is None else [saver])]
+
+
+def build_algorithms(run: Run) -> list[Algorithm]:
+    """Gradient clipping and, run before it since Composer goes backwards after a batch, the gradient's norm."""
+    clip = run.config.gradient_clip_norm
+    clipping = [] if clip is None else [GradientClipping(clipping_type="norm", clipping_threshold=clip)]
+    return [*clipping, *([GradientNorm()] if run.config.callbacks.gradient_norm else [])]
+
+
+def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callback]) -> Trainer:
     """Composer's Trainer with everything that the config names, its state loaded where the run continues."""
     config = run.config
     model = build_model(run)
     evaluators = build_evaluators(run)
     optimizer = build_optimizer(model, config.optimizer)
-    clip = config.gradient_clip_norm
+    if config.parallelism.activation_checkpointing and config.parallelism.strategy is Strategy.ddp:
+        checkpoint_layers(model, is_layer)
     return Trainer(
         model=ElcComposerModel(model, evaluators.metrics),
         train_dataloader=data,
@@ -88,8 +133,8 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage) -> Trainer:
         schedulers=build_scheduler(config.schedule, optimizer, config.max_steps),
         step_schedulers_every_batch=True,
         max_duration=f"{config.max_steps}ba",
-        algorithms=[] if clip is None else [GradientClipping(clipping_type="norm", clipping_threshold=clip)],
-        callbacks=build_callbacks(config.callbacks, run.folder),
+        algorithms=build_algorithms(run),
+        callbacks=callbacks,
         loggers=build_loggers(config.loggers, run.folder, config.run_name),
         progress_bar=config.loggers.progress_bar,
         log_to_console=config.loggers.console_interval is not None,
@@ -100,11 +145,6 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage) -> Trainer:
         parallelism_config=composer_parallelism(config.parallelism),
         compile_config={} if config.parallelism.compile else None,
         dist_timeout=config.parallelism.dist_timeout,
-        save_folder=config.checkpoints.save_folder,
-        save_filename=FILENAME,
-        save_interval=config.checkpoints.save_interval,
-        save_num_checkpoints_to_keep=config.checkpoints.keep,
-        save_overwrite=True,
         load_path=None if run.resume is None else run.resume.path,
         run_name=config.run_name,
         seed=config.seed,

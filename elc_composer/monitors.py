@@ -6,9 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from composer import Callback
-from composer.callbacks import LRMonitor, MemoryMonitor, NaNMonitor, OptimizerMonitor, RuntimeEstimator, SpeedMonitor
+from composer.callbacks import LRMonitor, MemoryMonitor, OptimizerMonitor, RuntimeEstimator, SpeedMonitor
 
-from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor, WeightDistributionMonitor
+from elc_composer.callbacks import (
+    DataWaitMonitor,
+    LayerWeightMonitor,
+    LossGuard,
+    MixedInputMonitor,
+    WeightDistributionMonitor,
+)
 from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
 
 
@@ -37,20 +43,28 @@ class CallbacksConfig:
     weight_distribution_monitor: WeightDistributionMonitor | None = None
     mixed_input_monitor: MixedInputMonitor | None = None
     speed_monitor: SpeedMonitorConfig | None = field(default_factory=SpeedMonitorConfig)
+    data_wait_monitor: DataWaitMonitor | None = field(default_factory=DataWaitMonitor)
     optimizer_monitor: OptimizerMonitorConfig | None = None
+    gradient_norm: bool = True
+    """Log `gradient/norm`, the whole gradient's norm before clipping, at every step."""
+    loss_guard: LossGuard | None = field(default_factory=LossGuard)
     minimal_pair_plot: bool = True
     """Draw each set of minimal pairs' accuracies after every evaluation."""
     lr_monitor: bool = True
     memory_monitor: bool = False
     runtime_estimator: bool = False
-    nan_monitor: bool = True
-    """Stop when the loss is not a number."""
 
 
-def build_callbacks(config: CallbacksConfig, run_folder: Path) -> list[Callback]:
+def build_monitors(config: CallbacksConfig, run_folder: Path) -> list[Callback]:
     """The callbacks that are switched on; monitors that name no folder of their own write into the run's."""
-    callbacks: list[Callback] = []
-    for monitor in (config.layer_weight_monitor, config.weight_distribution_monitor, config.mixed_input_monitor):
+    callbacks: list[Callback] = [] if config.data_wait_monitor is None else [config.data_wait_monitor]
+    monitors = (
+        config.loss_guard,
+        config.layer_weight_monitor,
+        config.weight_distribution_monitor,
+        config.mixed_input_monitor,
+    )
+    for monitor in monitors:
         if monitor is not None:
             if monitor.folder == type(monitor).folder:
                 monitor.folder = str(run_folder)
@@ -66,6 +80,5 @@ def build_callbacks(config: CallbacksConfig, run_folder: Path) -> list[Callback]
         (config.lr_monitor, LRMonitor),
         (config.memory_monitor, MemoryMonitor),
         (config.runtime_estimator, RuntimeEstimator),
-        (config.nan_monitor, NaNMonitor),
     ]
     return callbacks + [callback() for on, callback in switches if on]

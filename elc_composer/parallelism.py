@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
 from composer.utils import FSDP2Config
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    CheckpointImpl,
+    apply_activation_checkpointing,
+    checkpoint_wrapper,
+)
 
 from elc_composer.errors import ConfigError
-from elc_composer.model.kernels import kernels_refusal
 
 
 class Precision(Enum):
@@ -36,7 +43,7 @@ class ParallelismConfig:
     strategy: Strategy = Strategy.ddp
     """`ddp`: whole on every rank; `fsdp1`: flat shards, needs GPUs; `fsdp2`: DTensor shards."""
     activation_checkpointing: bool = False
-    """FSDP only: keep only what each layer reads and compute the rest again in the backward."""
+    """Keep only what each layer reads and compute the rest again in the backward: less memory, a third more time."""
     sharded_checkpoints: bool = False
     """FSDP only: every rank writes its own part instead of one file for all."""
     compile: bool = False
@@ -45,33 +52,92 @@ class ParallelismConfig:
     """Seconds after which a collective that some rank never joins is an error."""
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What decides whether a run can work on these devices."""
+
+    config: ParallelismConfig
+    precision: Precision
+    device: str
+    """`gpu` or `cpu`."""
+    ranks: int
+    auto_microbatch: bool = False
+
+
+def _is(**wanted: Any) -> Callable[[Setting], bool]:
+    def matches(setting: Setting) -> bool:
+        values = {**vars(setting.config), **vars(setting)}
+        return all(values[key] is value or values[key] == value for key, value in wanted.items())
+
+    return matches
+
+
+REFUSED: list[tuple[Callable[[Setting], bool], str]] = [
+    (
+        lambda setting: setting.device == "cpu" and setting.precision is not Precision.fp32,
+        "precision: {precision.name} needs a GPU and none is here; set precision=fp32",
+    ),
+    (
+        _is(device="cpu", strategy=Strategy.fsdp1),
+        "parallelism.strategy: fsdp1 needs GPUs and none is here; set it to ddp or fsdp2",
+    ),
+    (
+        lambda setting: (setting.device, setting.config.strategy) == ("cpu", Strategy.fsdp2) and setting.ranks > 1,
+        "parallelism.strategy: fsdp2 over {ranks} CPU ranks adds gradients up, not averages them (torch 2.7 with "
+        "gloo); set it to ddp",
+    ),
+    (
+        _is(device="cpu", auto_microbatch=True),
+        "device_train_microbatch_size: auto needs a GPU; give a number, or null for all",
+    ),
+    (
+        _is(strategy=Strategy.fsdp2, auto_microbatch=True),
+        "device_train_microbatch_size: auto does not go with strategy fsdp2, which Composer cannot run again after "
+        "memory ran out; give a number",
+    ),
+    (
+        lambda setting: (
+            setting.auto_microbatch and setting.config.strategy is Strategy.fsdp1 and _torch_version() > (2, 7)
+        ),
+        "device_train_microbatch_size: auto breaks strategy fsdp1 in Composer on torch newer than 2.7; give a number",
+    ),
+    (
+        _is(strategy=Strategy.ddp, sharded_checkpoints=True),
+        "parallelism.sharded_checkpoints needs strategy fsdp1 or fsdp2; set it to false for ddp",
+    ),
+    (
+        _is(strategy=Strategy.fsdp2, precision=Precision.amp_fp16),
+        "precision: amp_fp16's gradient scaler does not know fsdp2; set precision=amp_bf16 or strategy=fsdp1",
+    ),
+]
+"""Combinations that this project, Composer or torch cannot run, each with the sentence that a user gets."""
+
+
 def check_parallelism(
-    config: ParallelismConfig, precision: Precision, device: str, ranks: int, kernels: str = "auto"
+    config: ParallelismConfig, precision: Precision, device: str, ranks: int, auto_microbatch: bool = False
 ) -> None:
     """Refuse combinations that this device or Composer cannot run.
 
     Raises:
         ConfigError: naming the key and what to set instead.
     """
-    if (refusal := kernels_refusal(kernels, "cuda" if device == "gpu" else device)) is not None:
-        raise ConfigError(f"model.{refusal}")
-    if device == "cpu" and precision is not Precision.fp32:
-        raise ConfigError(f"precision: {precision.name} needs a GPU and none is here; set precision=fp32")
-    if device == "cpu" and config.strategy is Strategy.fsdp1:
-        raise ConfigError("parallelism.strategy: fsdp1 needs GPUs and none is here; set it to ddp or fsdp2")
-    if device == "cpu" and config.strategy is Strategy.fsdp2 and ranks > 1:
-        raise ConfigError(
-            f"parallelism.strategy: fsdp2 over {ranks} CPU ranks adds gradients up, not averages them (torch 2.7 "
-            "with gloo); set it to ddp"
-        )
-    if config.strategy is Strategy.ddp and config.activation_checkpointing:
-        raise ConfigError("parallelism.activation_checkpointing needs strategy fsdp1 or fsdp2; set it to false for ddp")
-    if config.strategy is Strategy.ddp and config.sharded_checkpoints:
-        raise ConfigError("parallelism.sharded_checkpoints needs strategy fsdp1 or fsdp2; set it to false for ddp")
-    if config.strategy is Strategy.fsdp2 and precision is Precision.amp_fp16:
-        raise ConfigError(
-            "precision: amp_fp16's gradient scaler does not know fsdp2; set precision=amp_bf16 or strategy=fsdp1"
-        )
+    setting = Setting(config, precision, device, ranks, auto_microbatch)
+    for applies, sentence in REFUSED:
+        if applies(setting):
+            raise ConfigError(sentence.format(precision=precision, ranks=ranks))
+
+
+def _torch_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+
+def checkpoint_layers(model: nn.Module, is_layer: Callable[[nn.Module], bool]) -> None:
+    """Let each layer keep its inputs only, and run again in the backward with the same dropout; in place.
+
+    Composer has this for FSDP alone. Not reentrant: a layer that takes a tuple of tensors gets gradients into each.
+    """
+    wrap = partial(checkpoint_wrapper, checkpoint_impl=CheckpointImpl.NO_REENTRANT)
+    apply_activation_checkpointing(model, checkpoint_wrapper_fn=wrap, check_fn=is_layer)
 
 
 def composer_parallelism(config: ParallelismConfig) -> dict[str, Any] | None:

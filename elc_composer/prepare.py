@@ -12,7 +12,8 @@ import yaml
 from composer.utils import dist
 from transformers import PreTrainedTokenizerFast
 
-from elc_composer.checkpoints.resume import ResumePoint, find_resume_point
+from elc_composer.callbacks.loss_guard import OnBadLoss
+from elc_composer.checkpoints.resume import ResumePoint, ensure_here, find_resume_point
 from elc_composer.config import RunConfig
 from elc_composer.data.check import check_data
 from elc_composer.data.config import DataConfig
@@ -22,9 +23,9 @@ from elc_composer.evaluation.pairs import read_minimal_pairs
 from elc_composer.model import ElcConfig
 from elc_composer.optim import build_optimizer
 from elc_composer.optim.schedule import check_schedule
-from elc_composer.parallelism import device_kind
+from elc_composer.parallelism import Precision, Strategy
 from elc_composer.stages import Stage, plan_stages
-from elc_composer.strict_yaml import plain
+from elc_composer.strict_yaml import to_yaml
 from elc_composer.tokenizer import load_tokenizer
 from streaming_prep.tokenizer import SPECIAL_TOKENS
 
@@ -65,6 +66,7 @@ def prepare_run(config: RunConfig) -> Run:
     model = elc_config(config)
     plan = plan_stages(config.stages, config.max_steps)
     check_schedule(config.schedule, config.max_steps)
+    _check_callbacks(config)
     build_optimizer(torch.nn.Linear(1, 1), config.optimizer)
     for stage in plan:
         _check_stage(stage, model)
@@ -87,18 +89,25 @@ def prepare_run(config: RunConfig) -> Run:
 
 
 def _agree_on_start(config: RunConfig) -> ResumePoint | None:
-    """Rank 0 looks for a checkpoint; all ranks get it, or raise what it raised."""
-    found: list[Any] = [None, None]
+    """Rank 0 looks for a checkpoint, other nodes fetch it; all ranks get it, or raise what one of them raised."""
+    found: list[Any] = [None]
+    problem: Exception | None = None
     if dist.get_global_rank() == 0:
         try:
-            found[0] = find_resume_point(config.checkpoints)
+            found[0] = find_resume_point(config.checkpoints, config.run_folder)
             if found[0] is not None:
                 _check_same_run(config)
-        except ConfigError as error:
-            found[1] = str(error)
+        except (ConfigError, DataError) as error:
+            problem = error
     dist.broadcast_object_list(found)
-    if found[1] is not None:
-        raise ConfigError(found[1])
+    if found[0] is not None and dist.get_local_rank() == 0:
+        try:
+            ensure_here(found[0], config.checkpoints)
+        except DataError as error:
+            problem = error
+    for each in dist.all_gather_object(problem):
+        if each is not None:
+            raise each
     return found[0]
 
 
@@ -107,7 +116,7 @@ def _check_same_run(config: RunConfig) -> None:
     file = Path(config.run_folder) / "config.yaml"
     if not file.is_file():
         return
-    before, now = yaml.safe_load(file.read_text()), plain(config)
+    before, now = yaml.safe_load(file.read_text()), yaml.safe_load(to_yaml(config))
     for tree in (before, now):
         for stage in tree.get("stages", []):
             stage.pop("device_train_microbatch_size", None)
@@ -169,6 +178,20 @@ def token_ids(tokenizer: PreTrainedTokenizerFast) -> TokenIds:
     )
 
 
+def _check_callbacks(config: RunConfig) -> None:
+    guard, monitors = config.callbacks.loss_guard, config.callbacks
+    if monitors.optimizer_monitor is not None and config.parallelism.strategy is not Strategy.ddp:
+        raise ConfigError(
+            "callbacks.optimizer_monitor sees a rank's own part only under FSDP; use weight_distribution_monitor, "
+            "which logs gradient norms of whole layers"
+        )
+    if guard is not None and guard.on_bad_loss is OnBadLoss.roll_back and config.precision is Precision.amp_fp16:
+        raise ConfigError(
+            "callbacks.loss_guard.on_bad_loss: roll_back does not go with amp_fp16, whose gradient scaler leaves bad "
+            "steps out already; use stop, or amp_bf16"
+        )
+
+
 def _check_stage(stage: Stage, model: ElcConfig) -> None:
     place = f"stages[{stage.index}]"
     if stage.seq_length > model.max_position_embeddings:
@@ -179,8 +202,6 @@ def _check_stage(stage: Stage, model: ElcConfig) -> None:
     micro = stage.device_train_microbatch_size
     if not (micro is None or micro == "auto" or (isinstance(micro, int) and micro > 0)):
         raise ConfigError(f"{place}.device_train_microbatch_size is {micro}; it must be a number above 0, auto or null")
-    if micro == "auto" and device_kind() == "cpu":
-        raise ConfigError(f"{place}.device_train_microbatch_size: auto needs a GPU; give a number, or null for all")
     ranks = dist.get_world_size()
     if stage.global_train_batch_size % ranks:
         raise ConfigError(

@@ -14,6 +14,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from elc_composer.errors import ConfigError
+from elc_composer.secrets import from_environment, hide, put_back, refuse_logins
+
+AS_WRITTEN = "_as_written"
 
 Schema = TypeVar("Schema")
 
@@ -45,15 +48,21 @@ def load_strict(schema: type[Schema], path: Path, overrides: Sequence[str] = ())
     config = _merge(schema, OmegaConf.to_container(loaded), lambda key: _line_of(text, path, key))
     for override in overrides:
         config = _override(config, override, schema)
+    raw = OmegaConf.to_container(config, enum_to_str=True)
     try:
-        return OmegaConf.to_object(config)  # type: ignore[return-value]
+        result: Any = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {_reason(error)}") from error
+        # The cause would print the value of an environment variable.
+        raise ConfigError(f"{path}: {hide(_reason(error), raw)}") from None
+    resolved = plain(result)
+    refuse_logins(resolved)
+    setattr(result, AS_WRITTEN, from_environment(raw, resolved))
+    return result
 
 
 def to_yaml(config: Any) -> str:
-    """The resolved config as YAML that `load_strict` reads back."""
-    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    """The resolved config as YAML that `load_strict` reads back; what comes from the environment is named only."""
+    return yaml.safe_dump(put_back(plain(config), getattr(config, AS_WRITTEN, {})), sort_keys=False, allow_unicode=True)
 
 
 def plain(value: Any) -> Any:

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 from composer import DataSpec, Trainer
 from composer.utils import dist, get_device
 
-from elc_composer.build import build_train_data, build_trainer
+from elc_composer.build import build_callbacks, build_saver, build_train_data, build_trainer
+from elc_composer.callbacks import BadLoss, LossGuard, Preemption
+from elc_composer.callbacks.loss_guard import OnBadLoss
 from elc_composer.config import RunConfig, load_config
 from elc_composer.data.loader import WholeEpochLoader
 from elc_composer.dry_run import describe_run
 from elc_composer.errors import ConfigError, DataError
 from elc_composer.parallelism import check_parallelism, device_kind
-from elc_composer.prepare import Run, elc_config, prepare_run
+from elc_composer.prepare import Run, prepare_run
+from elc_composer.run_events import EventLog
+from elc_composer.run_record import note_end, note_stage, note_start, read_skipped, save_run_files, write_skipped
 from elc_composer.stages import enter_stage, fit_stage, stage_at
-from elc_composer.strict_yaml import to_yaml
+
+BAD_INPUT, RANK_LOST, BAD_LOSS, INTERRUPTED = 2, 1, 70, 130
+"""Exit codes, beside 0 and `preemption.EXIT_CODE` (75)."""
+
+_LOST = re.compile(r"closed by peer|connection reset|socket timeout|Timed out|NCCL|gloo", re.IGNORECASE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train as `train.py CONFIG [key=value ...] [--dry-run]` says; bad input ends with one line and exit code 2."""
+    """Train as `train.py CONFIG [key=value ...] [--dry-run]` says; every end but success has one line and a code."""
     parser = argparse.ArgumentParser(prog="composer train.py", description="Train an ELC-BERT.")
     parser.add_argument("config", help="YAML run config, for example yamls/elc_strict.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replace a value of the config")
@@ -30,16 +41,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--dry-run", action="store_true", help="print what would be trained, check data and tokenizer, stop"
     )
     options = parser.parse_intermixed_args(arguments)
+    preemption = Preemption()
     try:
         config = load_config(options.config, options.overrides)
         dist.initialize_dist(get_device(None), config.parallelism.dist_timeout)
         if options.dry_run or config.dry_run:
             dry_run(config)
         else:
-            train(config)
+            train(config, preemption)
     except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        _end(str(error), BAD_INPUT)
+    except BadLoss as error:
+        _end(f"{error}; the checkpoints are from before it", BAD_LOSS)
+    except KeyboardInterrupt:
+        _end("interrupted; the same command continues from the newest checkpoint", INTERRUPTED)
+    except RuntimeError as error:
+        if dist.get_world_size() == 1 or not _LOST.search(str(error)):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        _end(f"another rank is gone ({reason}); the same command continues from the newest checkpoint", RANK_LOST)
+    if preemption.preempted:
+        preemption.leave()
+
+
+def _end(sentence: str, code: int) -> None:
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    sys.exit(code)
 
 
 def dry_run(config: RunConfig) -> None:
@@ -58,39 +85,74 @@ def dry_run(config: RunConfig) -> None:
 
 
 def check_devices(config: RunConfig) -> None:
-    """Refuse what this machine's devices cannot run.
+    """Refuse what these devices cannot run.
 
     Raises:
-        ConfigError: naming the key and what to set instead.
+        ConfigError: naming the key.
     """
-    check_parallelism(
-        config.parallelism, config.precision, device_kind(), dist.get_world_size(), elc_config(config).kernels
-    )
+    auto = any(stage.device_train_microbatch_size == "auto" for stage in config.stages)
+    check_parallelism(config.parallelism, config.precision, device_kind(), dist.get_world_size(), auto)
 
 
-def train(config: RunConfig) -> Trainer:
+def train(config: RunConfig, preemption: Preemption | None = None) -> Trainer:
     """Run every stage that is still to do, from the newest checkpoint if there is one.
+
+    `preemption.preempted` tells afterwards whether SIGTERM ended it early.
 
     Raises:
         ConfigError: for a config that cannot work, before anything is built.
-        DataError: for data that do not fit, before anything is built.
+        DataError: for data that do not fit, before anything is built; for a disk that has no room.
+        BadLoss: where training cannot go on from a loss.
     """
     check_devices(config)
-    run = prepare_run(config)
+    preemption = preemption or Preemption()
+    preemption.install()
+    events, guard = EventLog(Path(config.run_folder)), config.callbacks.loss_guard
+    skipped, tries = read_skipped(Path(config.run_folder)), 0
+    while True:
+        try:
+            return _train_once(prepare_run(config), preemption, events, skipped)
+        except BadLoss as bad:
+            events.note("bad_loss", bad.step + 1, str(bad))
+            tries += 1
+            if guard is None or guard.on_bad_loss is OnBadLoss.stop or tries > guard.max_roll_backs:
+                events.note("stopped", bad.step + 1, f"after {tries - 1} attempts without the bad batches")
+                raise
+            added = LossGuard.leave_out(skipped, bad.step)
+            write_skipped(Path(config.run_folder), skipped)
+            events.note("rolled_back", bad.step + 1, f"going on without the gradient of step {added}")
+        # What the failed attempt held must be free before the next one is built.
+        gc.collect()
+
+
+def _train_once(run: Run, preemption: Preemption, events: EventLog, skipped: set[int]) -> Trainer:
     # A checkpoint at a border holds the state of the stage that ended there, so that stage's loader takes it.
     first = stage_at(run.plan, max(run.first_step - 1, 0))
     data = build_train_data(run, first)
-    trainer = build_trainer(run, data, first)
+    saver = build_saver(run, events)
+    trainer = build_trainer(run, data, first, build_callbacks(run, preemption, saver, skipped))
     save_run_files(run)
-    if config.evaluators.before_training and run.first_step == 0:
-        trainer.eval()
-    fit_stage(trainer, first)
-    for stage in run.plan[first.index + 1 :]:
+    note_start(run, events)
+    try:
+        if run.config.evaluators.before_training and run.first_step == 0:
+            trainer.eval()
+        fit_stage(trainer, first)
+        for stage in run.plan[first.index + 1 :]:
+            if preemption.preempted:
+                break
+            close_loader(data)
+            data = build_train_data(run, stage)
+            enter_stage(trainer)
+            note_stage(stage, events)
+            fit_stage(trainer, stage, data)
+    except BadLoss:
         close_loader(data)
-        data = build_train_data(run, stage)
-        enter_stage(trainer)
-        fit_stage(trainer, stage, data)
+        trainer.close()
+        raise
     close_loader(data)
+    if saver is not None:
+        saver.finish()
+    note_end(trainer, run, preemption, events)
     trainer.close()
     return trainer
 
@@ -98,12 +160,3 @@ def train(config: RunConfig) -> Trainer:
 def close_loader(data: DataSpec) -> None:
     """End a loader's workers at once; left to the garbage collector, each takes seconds."""
     cast(WholeEpochLoader, data.dataloader).close()
-
-
-def save_run_files(run: Run) -> None:
-    """Write what explains the run into its folder: resolved config, the model's own config, and the tokenizer."""
-    if dist.get_global_rank() == 0:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "config.yaml").write_text(to_yaml(run.config))
-        (run.folder / "model_config.json").write_text(run.model.to_json_string())
-        run.tokenizer.save_pretrained(run.folder / "tokenizer")

@@ -1,4 +1,4 @@
-"""How checkpoints are named: `ba<n>-rank0.pt` here, `ep<m>-ba<n>-rank0.pt` or, sharded, `ep<m>-ba<n>/` by Composer."""
+"""How checkpoints are named: `ba<n>-rank0.pt` or, sharded, `ep<m>-ba<n>/`; and, by Composer, `ep<m>-ba<n>-rank0.pt`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 
 FILENAME = "ba{batch}-rank{rank}.pt"
 """What a run's own checkpoints are called, in Composer's format language."""
+
+SHARDED_FOLDER = "ep{epoch}-ba{batch}"
+"""What a sharded one's folder is called, in Composer's format language."""
 
 _FULL = re.compile(r"(?:^|/)(?:ep\d+-)?ba(\d+)-rank0\.pt$")
 _SHARDED = re.compile(r"(?:^|/)ep\d+-ba(\d+)(?:/\.metadata)?/?$")

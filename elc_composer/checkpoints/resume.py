@@ -7,15 +7,15 @@ back from a truncated file; choosing by name and integrity, and handing over the
 from __future__ import annotations
 
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from composer import Time
-from composer.utils import maybe_create_object_store_from_uri, parse_uri
 
 from elc_composer.checkpoints.names import step_of
-from elc_composer.errors import ConfigError
+from elc_composer.checkpoints.remote import Bucket, Place
+from elc_composer.checkpoints.whole import damage
+from elc_composer.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ class CheckpointsConfig:
     """Where training state is saved and what a run starts from."""
 
     save_folder: str | None = "${run_folder}/checkpoints"
-    """Folder or s3:// URI; null saves nothing."""
+    """A folder; or `s3://bucket/prefix`, where copies of `<run_folder>/checkpoints` go; null saves nothing."""
     save_interval: str = "500ba"
     """Composer time string; the end of every stage and of the run is saved, too."""
     keep: int = 3
-    """Local checkpoints kept, the newest ones; -1 keeps all."""
+    """Checkpoints kept, the newest ones, in the folder and in S3; -1 keeps all."""
     autoresume: bool = True
     """Continue from the newest whole checkpoint in `save_folder`, if there is one."""
     load_path: str | None = None
@@ -39,6 +39,19 @@ class CheckpointsConfig:
         if self.keep == 0 or self.keep < -1:
             raise ConfigError(f"checkpoints.keep is {self.keep}; keep at least 1, or -1 for all")
         check_interval("checkpoints.save_interval", self.save_interval)
+        if self.remote is not None:
+            Place.parse(self.remote)
+
+    @property
+    def remote(self) -> str | None:
+        """The address of the copies, if there are to be any."""
+        return self.save_folder if self.save_folder is not None and "://" in self.save_folder else None
+
+    def local(self, run_folder: str) -> Path | None:
+        """Where this machine writes checkpoints; None if nothing is saved."""
+        if self.save_folder is None:
+            return None
+        return Path(run_folder) / "checkpoints" if self.remote else Path(self.save_folder)
 
 
 def check_interval(key: str, interval: str) -> None:
@@ -57,64 +70,95 @@ def check_interval(key: str, interval: str) -> None:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint and the optimizer step that it was taken after."""
+    """A checkpoint on this machine and the optimizer step that it was taken after."""
 
     path: str
     step: int
+    damaged: tuple[str, ...] = ()
+    """Newer checkpoints that were passed over, each with what is wrong with it."""
 
 
-def find_resume_point(config: CheckpointsConfig) -> ResumePoint | None:
-    """The checkpoint to start from: the newest whole one in the save folder, else `load_path`, else None.
+def find_resume_point(config: CheckpointsConfig, run_folder: str = ".") -> ResumePoint | None:
+    """The checkpoint to start from: the newest whole one that was saved, else `load_path`, else None.
 
-    A damaged newer one is passed over with a warning that names it.
+    Damaged newer ones are passed over with a warning that names them. One that is only in S3 is downloaded and checked.
 
     Raises:
-        ConfigError: if `load_path` does not exist or its name does not tell the step.
+        ConfigError: if `load_path` does not exist or its name does not tell the step, or S3 cannot be listed.
+        DataError: if there are checkpoints but all of them are damaged.
     """
-    if config.autoresume and config.save_folder is not None:
-        for point in _saved(config.save_folder):
-            if _is_whole(point.path):
-                return point
-            log.warning("checkpoint %s is damaged; falling back to the one before", point.path)
-    if config.load_path is None:
-        return None
-    step = step_of(config.load_path)
+    if config.autoresume and (folder := config.local(run_folder)) is not None:
+        damaged: list[str] = []
+        for step, path, bucket in _saved(folder, config.remote):
+            problem = _fetched_damage(path, bucket)
+            if problem is None:
+                return ResumePoint(str(path), step, tuple(damaged))
+            damaged.append(f"{path if bucket is None else f'{bucket.place}{path.name}'}: {problem}")
+            log.warning("checkpoint %s is damaged; falling back to the one before (%s)", *damaged[-1].split(": ", 1))
+        if damaged:
+            raise DataError(
+                f"all checkpoints of this run are damaged ({'; '.join(damaged)}); restore one from a copy, or "
+                "move them away to start anew"
+            )
+    return None if config.load_path is None else _given(config.load_path)
+
+
+def ensure_here(point: ResumePoint, config: CheckpointsConfig) -> None:
+    """Have a checkpoint that rank 0 chose on this node, too.
+
+    Raises:
+        DataError: if it is on no disk and in no bucket that this node can see.
+    """
+    path = Path(point.path)
+    if path.exists():
+        return
+    if config.remote is None:
+        raise DataError(f"checkpoint {path} is on the first node only; put checkpoints.save_folder on a common disk")
+    Bucket(Place.parse(config.remote)).fetch(path.name, path)
+
+
+def set_aside(point: ResumePoint) -> list[str]:
+    """Rename the damaged checkpoints beside the one that is taken, lest they count as the newest ones later."""
+    renamed = []
+    for path in Path(point.path).parent.glob("*"):
+        newer = (step_of(str(path)) or 0) > point.step
+        if newer and not path.is_symlink() and damage(path) is not None:
+            path.rename(path.with_name(f"{path.name}.damaged"))
+            renamed.append(path.name)
+    return sorted(renamed)
+
+
+def _given(path: str) -> ResumePoint:
+    step = step_of(path)
     if step is None:
-        raise ConfigError(
-            f"checkpoints.load_path: {config.load_path} is not named like a checkpoint (ba<step>-rank0.pt)"
-        )
-    if "://" not in config.load_path and not Path(config.load_path).exists():
-        raise ConfigError(f"checkpoints.load_path: {config.load_path} does not exist")
-    if not _is_whole(config.load_path):
-        raise ConfigError(f"checkpoints.load_path: {config.load_path} is damaged; name another checkpoint")
-    return ResumePoint(config.load_path, step)
-
-
-def _saved(folder: str) -> list[ResumePoint]:
-    """Checkpoints in a local or remote folder, the newest first."""
-    if "://" in folder:
-        store = maybe_create_object_store_from_uri(folder)
-        assert store is not None
-        scheme, bucket, prefix = parse_uri(folder)
-        prefix = f"{prefix.rstrip('/')}/"
-        keys = [key.removesuffix("/.metadata") for key in store.list_objects(prefix)]
-        # Object stores list by prefix: deeper folders are other runs' or a sharded checkpoint's own files.
-        names = [f"{scheme}://{bucket}/{key}" for key in keys if "/" not in key.removeprefix(prefix)]
-    else:
-        names = [str(path) for path in Path(folder).glob("*") if not path.is_symlink()]
-    points = [ResumePoint(name, step) for name in names if (step := step_of(name)) is not None]
-    return sorted(points, key=lambda point: point.step, reverse=True)
-
-
-def _is_whole(path: str) -> bool:
-    """Every member of a full checkpoint's archive matches its checksum; a sharded one has its index, written last."""
+        raise ConfigError(f"checkpoints.load_path: {path} is not named like a checkpoint (ba<step>-rank0.pt)")
     if "://" in path:
-        return True
-    local = Path(path)
-    if local.is_dir():
-        return (local / ".metadata").is_file()
-    try:
-        with zipfile.ZipFile(local) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError):
-        return False
+        raise ConfigError(f"checkpoints.load_path: {path} is an address; download the file and name that")
+    if not Path(path).exists():
+        raise ConfigError(f"checkpoints.load_path: {path} does not exist")
+    problem = damage(Path(path))
+    if problem is not None:
+        raise ConfigError(f"checkpoints.load_path: {path} is damaged ({problem}); name another checkpoint")
+    return ResumePoint(path, step)
+
+
+def _saved(folder: Path, remote: str | None) -> list[tuple[int, Path, Bucket | None]]:
+    """Step, place on this machine, and where to fetch it from unless it is there already; the newest first."""
+    there = [path for path in folder.glob("*") if not path.is_symlink()] if folder.is_dir() else []
+    found: list[tuple[int, Path, Bucket | None]] = [
+        (step, path, None) for path in there if (step := step_of(str(path))) is not None
+    ]
+    if remote is not None:
+        bucket = Bucket(Place.parse(remote))
+        found += [(step, folder / name, bucket) for name, step in bucket.steps().items()]
+    # The copy on this machine first; should it be damaged, the one in S3.
+    return sorted(found, key=lambda each: (-each[0], each[2] is not None))
+
+
+def _fetched_damage(path: Path, bucket: Bucket | None) -> str | None:
+    if bucket is not None:
+        try:
+            bucket.fetch(path.name, path)
+        except DataError as error:
+            return str(error)
+    return damage(path)

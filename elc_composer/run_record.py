@@ -1,0 +1,73 @@
+"""What a run says of itself in its folder: what it is (config, model, tokenizer, versions) and what happens to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from composer import Trainer
+from composer.utils import dist
+
+from elc_composer.callbacks import Preemption
+from elc_composer.checkpoints.resume import set_aside
+from elc_composer.metadata import write_metadata
+from elc_composer.prepare import Run
+from elc_composer.run_events import EventLog
+from elc_composer.stages import Stage
+from elc_composer.strict_yaml import to_yaml
+
+SKIPPED = "skipped_steps.json"
+
+
+def save_run_files(run: Run) -> None:
+    """Write what explains the run into its folder: config, the model's own config, tokenizer, versions and data."""
+    if dist.get_global_rank() == 0:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / "config.yaml").write_text(to_yaml(run.config))
+        (run.folder / "model_config.json").write_text(run.model.to_json_string())
+        run.tokenizer.save_pretrained(run.folder / "tokenizer")
+        write_metadata(run.folder, run.config.data)
+
+
+def note_start(run: Run, events: EventLog) -> None:
+    """Note where the run begins; damaged checkpoints that were passed over get another name."""
+    if dist.get_global_rank() != 0:
+        return
+    ranks = f"on {dist.get_world_size()} rank{'s' * (dist.get_world_size() > 1)}"
+    if run.resume is None:
+        events.note("started", 0, ranks)
+        return
+    for sentence in run.resume.damaged:
+        events.note("fell_back", run.first_step, f"a newer checkpoint is damaged: {sentence}")
+    if run.resume.damaged:
+        set_aside(run.resume)
+    events.note("resumed", run.first_step, f"from {Path(run.resume.path).name} {ranks}")
+
+
+def note_stage(stage: Stage, events: EventLog) -> None:
+    """Note that a stage begins."""
+    events.note("stage", stage.first_step, f"stage {stage.index + 1} begins: {stage.seq_length} tokens a sequence")
+
+
+def note_end(trainer: Trainer, run: Run, preemption: Preemption, events: EventLog) -> None:
+    """Note how the run ended; a notice of pre-emption that came during the last step changes nothing."""
+    step = int(trainer.state.timestamp.batch)
+    if step >= run.config.max_steps:
+        preemption.preempted = False
+    what = "preempted" if preemption.preempted else "finished"
+    events.note(what, step, f"after {step:,} of {run.config.max_steps:,} steps")
+
+
+def read_skipped(folder: Path) -> set[int]:
+    """Steps that an earlier process of the run left out, which this one must leave out as well."""
+    found: list[list[int]] = [[]]
+    if dist.get_global_rank() == 0 and (folder / SKIPPED).is_file():
+        found = [json.loads((folder / SKIPPED).read_text())]
+    dist.broadcast_object_list(found)
+    return set(found[0])
+
+
+def write_skipped(folder: Path, skipped: set[int]) -> None:
+    """Keep the steps that are left out for the run's next process."""
+    if dist.get_global_rank() == 0:
+        (folder / SKIPPED).write_text(json.dumps(sorted(skipped)))
