@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,12 +30,16 @@ class WholeEpochLoader(StreamingDataLoader):
         """The epoch's batches.
 
         Raises:
-            DataError: where the dataset ends before its last batch.
+            DataError: where the dataset ends before its last batch, or a shard cannot be had.
         """
         batches = 0
-        for batch in super().__iter__():
-            batches += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                batches += 1
+                yield batch
+        except DataError as error:
+            # A worker's error comes with its traceback as text; the sentence is the last line.
+            raise DataError(_last_sentence(error)) from error
         epoch, done = self.dataset.position()
         expected = self.dataset.batches_per_epoch - done
         if batches < expected:
@@ -190,6 +195,11 @@ def _open(
         download_retry=config.download_retry,
         download_timeout=config.download_timeout,
     )
+
+
+def _last_sentence(error: DataError) -> str:
+    *before, last = str(error).strip().splitlines()
+    return re.sub(r"^[\w.]+: ", "", last) if before else last
 
 
 def _stage_seed(seed: int, stage: int) -> int:

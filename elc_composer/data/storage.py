@@ -35,7 +35,17 @@ class Unreachable(DataError):
 
 
 class PatientS3Downloader(S3Downloader):
-    """Streaming's S3 downloader, with a client that gives a silent connection up after `timeout` seconds."""
+    """Streaming's S3 downloader, with a client that gives a silent connection up after `timeout` seconds.
+
+    A process that was forked makes its own client: two that read from one inherited connection get each other's bytes.
+    """
+
+    _process: int | None = None
+
+    def _download_file_impl(self, remote: str, local: str, timeout: float) -> None:
+        if self._process != os.getpid():
+            self._s3_client, self._process = None, os.getpid()
+        super()._download_file_impl(remote, local, timeout)
 
     def _create_s3_client(self, unsigned: bool = False, timeout: float = 60.0) -> Any:
         from boto3.session import Session

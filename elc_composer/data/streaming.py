@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -31,7 +32,7 @@ from streaming.base.world import World
 from elc_composer.data.checked_stream import CheckedStream
 from elc_composer.data.collate import Segment
 from elc_composer.data.shared_prefix import CacheFolders, random_prefixes
-from elc_composer.data.storage import Unreachable, patiently
+from elc_composer.data.storage import LONGEST_PAUSE, Unreachable, patiently
 from elc_composer.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -57,12 +58,17 @@ class SegmentDataset(StreamingDataset):
     ) -> None:
         cached = [os.path.join(stream.local, stream.split) for stream in streams if not stream.in_place]
         self._cache_folders = CacheFolders(cached)
-        with random_prefixes():
-            super().__init__(streams=streams, batch_size=batch_size, **options)
+        try:
+            with random_prefixes():
+                super().__init__(streams=streams, batch_size=batch_size, **options)
+        except BaseException:
+            self._cache_folders.release()
+            raise
         self.device_batch_size = batch_size
         self.outage_tolerance = outage_tolerance
         self.world = World.detect()
         self._prepared: set[int] = set()
+        self._failed: dict[int, tuple[float, Exception]] = {}
         if self.batches_per_epoch < 1:
             raise DataError(
                 f"{self.names} give {self.epoch_size} samples an epoch, fewer than the global batch of "
@@ -91,8 +97,13 @@ class SegmentDataset(StreamingDataset):
         return self.batches_per_epoch * self.device_batch_size
 
     def release(self) -> None:
-        """Give the cache folders back, for another dataset to use."""
+        """Stop downloading ahead and give the cache folders back, for another dataset to use."""
+        self._stop_threads()
         self._cache_folders.release()
+
+    def _stop_threads(self) -> None:
+        if hasattr(self, "_iterator"):
+            self._iterator.non_blocking_exit()
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
         """Continue where that state was saved; the number of canonical nodes stays what it was there."""
@@ -101,7 +112,12 @@ class SegmentDataset(StreamingDataset):
 
     def get_item(self, sample_id: int, retry: int = 7) -> Any:
         """The sample with that id, blocking until its shard is here: `input_ids` and `sample_id`."""
-        sample = super().get_item(sample_id, retry)
+        try:
+            sample = super().get_item(sample_id, retry)
+        except DataError:
+            # A process waits for its threads before it ends, and these would try every shard that is still to come.
+            self._stop_threads()
+            raise
         return {"input_ids": sample["input_ids"], "sample_id": int(sample_id)}
 
     def position(self) -> tuple[int, int]:
@@ -132,7 +148,7 @@ class SegmentDataset(StreamingDataset):
                 )
         finally:
             # Otherwise the threads that download ahead go on for an epoch that nobody reads.
-            self._iterator.non_blocking_exit()
+            self._stop_threads()
 
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
         """Have a shard here; a failure is an error only where somebody waits for it (`blocking`).
@@ -140,26 +156,33 @@ class SegmentDataset(StreamingDataset):
         Raises:
             DataError: naming the shard.
         """
+        if blocking:
+            patiently(lambda: self._prepare_now(shard_id), self.outage_tolerance)
+            self._prepared.add(shard_id)
+            return
         # The thread that downloads ahead asks for every sample, each time through a lock file.
-        if not blocking and shard_id in self._prepared and self._shard_states[shard_id] == _ShardState.LOCAL:
+        if shard_id in self._prepared and self._shard_states[shard_id] == _ShardState.LOCAL:
+            return
+        failed = self._failed.get(shard_id)
+        if failed is not None and time.monotonic() < failed[0] + LONGEST_PAUSE:
             return
         try:
-            if blocking:
-                patiently(lambda: self._prepare_now(shard_id), self.outage_tolerance)
-            else:
-                self._prepare_or_reset(shard_id, blocking=False)
+            self._prepare_or_reset(shard_id, blocking=False)
             self._prepared.add(shard_id)
         except Exception as error:
-            if blocking:
-                raise
+            self._failed[shard_id] = time.monotonic(), error
             log.warning("download ahead failed, to be tried again when needed: %s", error)
 
     def _prepare_now(self, shard_id: int) -> None:
         self._prepare_or_reset(shard_id, blocking=True)
         stream = self.streams[self.stream_per_shard[shard_id]]
-        # Whoever was at it already may have failed, and only they know why.
-        if not stream.is_here(self.shards[shard_id]):
-            raise Unreachable(f"{stream.name_of(self.shards[shard_id])} could not be fetched by another process")
+        if stream.is_here(self.shards[shard_id]):
+            return
+        # Whoever was at it already has failed: this process's own thread, or another process, whose log says why.
+        _, error = self._failed.pop(shard_id, (0.0, None))
+        if isinstance(error, DataError):
+            raise error
+        raise Unreachable(f"{stream.name_of(self.shards[shard_id])} cannot be fetched: another process failed to")
 
     def _prepare_or_reset(self, shard_id: int, blocking: bool) -> None:
         try:
