@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end(sentence: str, code: int) -> None:
+    # A launcher that sees one rank end sends this to the others; the code must stay theirs.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     sys.exit(code)
 

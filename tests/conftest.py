@@ -41,15 +41,39 @@ def deviations(record_property: Callable[[str, object], None]) -> Callable[[str,
     return note
 
 
+@pytest.fixture
+def matrix(record_property: Callable[[str, object], None]) -> Callable[[str, str, float], float]:
+    """Note how far two ranks are from one: `matrix(row, column, deviation)` returns the deviation."""
+
+    def note(row: str, column: str, deviation: float) -> float:
+        record_property("matrix", [row, column, deviation])
+        return deviation
+
+    return note
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how many comparisons ran and the largest deviation of each kind, over all workers."""
+    """Print what the tests measured, over all workers: the largest deviation of each kind, and the matrix of ranks."""
     kinds: dict[str, list[float]] = {}
+    cells: dict[str, dict[str, float]] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", "") == "call":
                 for name, value in report.user_properties:
                     if name == "deviation":
                         kinds.setdefault(value[0], []).append(value[1])
+                    elif name == "matrix":
+                        cells.setdefault(value[1], {})[value[0]] = value[2]
+    if cells:
+        terminalreporter.section("two ranks against one: largest deviation of a step's loss")
+        rows = list(dict.fromkeys(row for column in cells.values() for row in column))
+        width = max(map(len, cells))
+        terminalreporter.write_line(" " * (width + 2) + "".join(f"{row:>17}" for row in rows))
+        for name, column in sorted(cells.items()):
+            shown = "".join(f"{f'{column[row]:.1e}' if row in column else '':>17}" for row in rows)
+            terminalreporter.write_line(f"  {name:<{width}}{shown}")
+        largest = max(value for column in cells.values() for value in column.values())
+        terminalreporter.write_line(f"  {sum(map(len, cells.values()))} combinations, largest deviation {largest:.1e}")
     if kinds:
         terminalreporter.section("deviation from the published implementation")
         total = sum(map(len, kinds.values()))

@@ -22,8 +22,6 @@ from composer.loggers import Logger
 from composer.utils import dist
 
 from elc_composer import build, train
-from elc_composer.parallelism import Strategy
-from tests.multirank.jobs.lamb_model import gloo_sum_factor
 
 
 class Disturbance(Callback):
@@ -74,22 +72,18 @@ def main() -> None:
     if record is not None:
         record.mkdir(exist_ok=True)
     faults = plan.get("faults", [])
-    plain_callbacks, plain_trainer = build.build_callbacks, build.build_trainer
+    plain_callbacks = build.build_callbacks
 
     def callbacks(*args: Any) -> list[Callback]:
         return [Disturbance(record, faults), *plain_callbacks(*args)]
 
-    def trainer(run: Any, *args: Any) -> Any:
-        built = plain_trainer(run, *args)
-        if run.config.parallelism.strategy is Strategy.fsdp2 and (factor := gloo_sum_factor()) != 1:
-            for parameter in built.state.model.parameters():
-                parameter.register_hook(lambda gradient: gradient / factor)
-        return built
+    def loss(self: Any, outputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return outputs.loss / plan.get("divide_loss", 1)
 
     with (
         mock.patch.object(train, "build_callbacks", callbacks),
-        mock.patch.object(train, "build_trainer", trainer),
-        mock.patch.object(train, "device_kind", lambda: "gpu" if plan.get("pretend_gpu") else "cpu"),
+        mock.patch.object(build.ElcComposerModel, "loss", loss),
+        mock.patch.object(train, "device_kind", return_value=plan.get("device", "cpu")),
         mock.patch("torch.save", disturbed_save(faults)),
         mock.patch("torch.cuda.current_device", return_value=torch.device("cpu")),
     ):
