@@ -1,11 +1,31 @@
-"""The ELC mechanism: what a layer reads is a learned, softmax-weighted sum of all earlier outputs."""
+"""The ELC mechanism: what a layer reads is a learned, softmax-weighted sum of all earlier outputs.
+
+`mix` is the plain form. Under autograd it reads and writes the gradient of every earlier state once for each layer
+that read it. `linked_mix` keeps what flows back into each layer's mix instead, and forms a state's gradient once, when
+all of its readers are done: with s the shares and g_n what flows into layer n's mix, state i's is
+sum_{n >= i} s_{n,i} g_n.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .kernels import resolve_kernels
+
+Links = tuple[Tensor, ...]
+"""Of every later reader m, a stand-in for its g_m, then of every one a stand-in for its shares; see `LinkedMix`."""
+
+
+def layer_shares(weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """Softmax of a layer's weights `[n+1]`, taken in at least float32, in the states' dtype."""
+    wide = weights.float() if weights.dtype in (torch.bfloat16, torch.float16) else weights
+    return torch.softmax(wide, dim=0).to(dtype)
 
 
 def mix(states: Sequence[Tensor], weights: Tensor) -> Tensor:
@@ -20,9 +40,92 @@ def mix(states: Sequence[Tensor], weights: Tensor) -> Tensor:
 
     Source: Georges Gabriel Charpentier & Samuel 2023, section 3.
     """
-    wide = weights.float() if weights.dtype in (torch.bfloat16, torch.float16) else weights
-    shares = torch.softmax(wide, dim=0).to(states[0].dtype)
+    shares = layer_shares(weights, states[0].dtype)
     mixed = shares[0] * states[0]
     for share, state in zip(shares[1:].unbind(), states[1:], strict=True):
         mixed = torch.addcmul(mixed, share, state)
     return mixed
+
+
+def linked_mix(
+    states: Sequence[Tensor], weights: Tensor, links: Links, readers: int, kernels: str
+) -> tuple[Tensor, Links]:
+    """As `mix`, for readers that are called in order, each with the links that the one before it returned.
+
+    Args:
+        states: n+1 tensors `[B, T, D]`; where `links` are given, all but the last one are detached.
+        weights: `[n+1]`, before the softmax.
+        links: what reader n-1 returned; empty for the first reader, or to mix in the plain form.
+        readers: how many readers there are in all; reader n reads n+1 states.
+        kernels: `eager`, `torch`, `triton` or `auto`.
+
+    Returns:
+        The mix `[B, T, D]`, and the links for the next reader: empty where the plain form was taken, so that the next
+        reader's states must not be detached.
+    """
+    kernels = resolve_kernels(kernels, states[0])
+    started = len(states) == 1 or bool(links)
+    # A compiler sees through the plain form and fuses it by itself.
+    if kernels == "eager" or torch.compiler.is_compiling() or not (started and torch.is_grad_enabled()):
+        return mix(states, weights), ()
+    widest = functools.reduce(torch.promote_types, (state.dtype for state in states))
+    mixed, *later = LinkedMix.apply(layer_shares(weights, widest), readers, kernels, *states, *links)
+    return mixed, tuple(later)
+
+
+class LinkedMix(torch.autograd.Function):
+    """One reader of a chain in which gradients of mixes travel backward until the first state has its own.
+
+    Reader n returns, besides its mix, one stand-in for every later reader's mix gradient g_m and one for its shares
+    s_m: tensors of the right shape without memory, which the next reader takes. In the backward pass each reader gets
+    the later g_m and s_m as the stand-ins' gradients, untouched, adds its own and hands all on to the reader before it;
+    by then it has all that its newest state's gradient is made of. Nothing is kept outside the graph: autograd's own
+    order makes it complete, under recomputation and sharding, in partial and in repeated backward passes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, shares: Tensor, readers: int, kernels: str, *rest: Tensor) -> tuple[Tensor, ...]:
+        """Shares `[n+1]`, n+1 states, links -> the mix and links that are shorter by one reader."""
+        count = len(shares)
+        states = rest[:count]
+        ctx.save_for_backward(shares, *states)
+        ctx.set_materialize_grads(False)
+        ctx.links = len(rest) - count
+        ctx.kernels = kernels
+        later = range(count, readers)
+        nothing = shares.new_empty(())
+        gradients = [nothing.expand(states[0].shape) for _ in later]
+        return weighted_sum(states, shares, kernels), *gradients, *(nothing.expand(reader + 1) for reader in later)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor | None, *later: Tensor | None) -> tuple[Any, ...]:
+        """Gradients of the shares and the newest state; own and later mixes' gradients and shares for the links."""
+        shares, *states = ctx.saved_tensors
+        newest = len(states) - 1
+        middle = len(later) // 2
+        gradients = [gradient, *later[:middle]]
+        all_shares = [shares, *later[middle:]]
+        for_shares = for_newest = None
+        if ctx.needs_input_grad[0] and gradient is not None:
+            for_shares = inner_products(states, gradient, ctx.kernels)
+        known = [(g, s) for g, s in zip(gradients, all_shares) if g is not None and s is not None]
+        if ctx.needs_input_grad[3 + newest] and known:
+            column = torch.stack([s[newest] for _, s in known])
+            for_newest = weighted_sum([g for g, _ in known], column, ctx.kernels)
+        handed_on = [*gradients, *all_shares] if ctx.links else []
+        return for_shares, None, None, *[None] * newest, for_newest, *handed_on
+
+
+def weighted_sum(tensors: Sequence[Tensor], shares: Tensor, kernels: str) -> Tensor:
+    """Sum of n tensors of one shape, each times its entry of `shares` `[n]`, in the latter's dtype."""
+    total = shares[0] * tensors[0].to(shares.dtype)
+    for share, tensor in zip(shares[1:].unbind(), tensors[1:]):
+        total.addcmul_(share, tensor)
+    return total
+
+
+def inner_products(tensors: Sequence[Tensor], other: Tensor, kernels: str) -> Tensor:
+    """`[n]`: the inner product of each of n tensors with one other of the same shape."""
+    flat = other.reshape(-1)
+    return torch.stack([torch.dot(tensor.to(other.dtype).reshape(-1), flat) for tensor in tensors])

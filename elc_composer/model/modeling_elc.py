@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from .attention import Attention, RelativePositions
 from .configuration_elc import ElcConfig
-from .layer_mixing import mix
+from .layer_mixing import Links, linked_mix
 
 
 class Embedding(nn.Module):
@@ -80,23 +80,30 @@ class ElcLayer(nn.Module):
         super().__init__()
         self.layer = layer
         self.rule = config.mixing_rule
+        self.readers = config.num_hidden_layers + self.rule.mixed_output
+        self.kernels = config.kernels
         self.layer_norm_eps = config.layer_norm_eps
         self.attention = Attention(config)
         self.mlp = FeedForward(config, layer)
         if self.rule.learned:
             self.prev_layer_weights = nn.Parameter(torch.empty(layer + 1))
 
-    def read(self, states: tuple[Tensor, ...]) -> Tensor:
-        """What the layer reads of the embedding output and the earlier layers' outputs, each `[B, T, D]`."""
-        return mix(states, self.prev_layer_weights) if self.rule.learned else states[-1]
+    def forward(
+        self, states: tuple[Tensor, ...], padding: Tensor | None, relative: Tensor, buckets: Tensor, links: Links = ()
+    ) -> tuple[Tensor, Links]:
+        """`layer + 1` tensors `[B, T, D]` -> `[B, T, D]`, and the next layer's `links`.
 
-    def forward(self, states: tuple[Tensor, ...], padding: Tensor | None, relative: Tensor, buckets: Tensor) -> Tensor:
-        """`layer + 1` tensors `[B, T, D]` -> `[B, T, D]`; the other arguments as in `Attention.forward`."""
-        x = self.read(states)
+        `states` and `links` are those of `linked_mix`, the other arguments those of `Attention.forward`.
+        """
+        x = states[-1]
+        if self.rule.learned:
+            x, links = linked_mix(states, self.prev_layer_weights, links, self.readers, self.kernels)
         attended = self.attention(x, padding, relative, buckets)
         summed = x + attended if self.rule.mlp_reads_input else attended
         output = (summed if self.rule.residual else attended) + self.mlp(summed)
-        return F.layer_norm(output, output.shape[-1:], eps=self.layer_norm_eps) if self.rule.normalized else output
+        if self.rule.normalized:
+            output = F.layer_norm(output, output.shape[-1:], eps=self.layer_norm_eps)
+        return output, links
 
 
 class Encoder(nn.Module):
@@ -106,18 +113,29 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(ElcLayer(config, layer) for layer in range(config.num_hidden_layers))
         self.relative_positions = RelativePositions(config)
+        self.kernels = config.kernels
         if config.mixing_rule.mixed_output:
             self.prev_layer_weights = nn.Parameter(torch.empty(config.num_hidden_layers + 1))
 
     def forward(self, embedded: Tensor, padding: Tensor | None, relative: Tensor) -> tuple[Tensor, ...]:
         """`[B, T, D]` -> L+1 states `[B, T, D]`, and the final mix as one more where the variant has it."""
         buckets = self.relative_positions(embedded.shape[1])
-        states: tuple[Tensor, ...] = (embedded,)
+        states = [embedded]
+        detached: list[Tensor] = []
+        links: Links = ()
+
+        def readable() -> tuple[Tensor, ...]:
+            # With links, only the newest state takes a gradient from its reader; the others have theirs already.
+            return (*detached, states[-1]) if links else tuple(states)
+
         for layer in self.layers:
-            states = (*states, layer(states, padding, relative, buckets))
+            output, links = layer(readable(), padding, relative, buckets, links)
+            detached.append(states[-1].detach())
+            states.append(output)
         if hasattr(self, "prev_layer_weights"):
-            states = (*states, mix(states, self.prev_layer_weights))
-        return states
+            mixed, _ = linked_mix(readable(), self.prev_layer_weights, links, len(states), self.kernels)
+            states.append(mixed)
+        return tuple(states)
 
 
 class MaskedLMHead(nn.Module):
