@@ -1,41 +1,98 @@
+"""Which checkpoint a run goes on from, and which ones count as damaged."""
+
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
-from elc_composer.checkpoints import resume
-from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point
-from elc_composer.errors import ConfigError
+from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point, set_aside
+from elc_composer.checkpoints.whole import damage
+from elc_composer.errors import ConfigError, DataError
 
 
 def save(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"weight": torch.zeros(100)}, path)
+    torch.save({"weight": torch.arange(100.0)}, path)
     return path
+
+
+def save_sharded(folder: Path) -> Path:
+    state = {"weight": torch.arange(100.0), "bias": torch.ones(7), "step": 3}
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(folder), no_dist=True)
+    return folder
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
 
 
 def test_newest_whole_checkpoint_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for step in (9, 10, 100):
         newest = save(tmp_path / f"ba{step}-rank0.pt")
     (tmp_path / "latest-rank0.pt").symlink_to(newest)
+    (tmp_path / ".saving").mkdir()
+    save(tmp_path / ".saving" / "ba200-rank0.pt")
     config = CheckpointsConfig(save_folder=str(tmp_path))
-    assert find_resume_point(config) == resume.ResumePoint(str(newest), 100)
+    point = find_resume_point(config)
+    assert point is not None
+    assert (point.path, point.step, point.damaged) == (str(newest), 100, ())
     newest.write_bytes(newest.read_bytes()[:300])
     point = find_resume_point(config)
     assert point is not None
     assert point.step == 10
     assert "ba100-rank0.pt is damaged" in caplog.text
+    assert len(point.damaged) == 1
+    assert set_aside(point) == ["ba100-rank0.pt"]
+    assert (tmp_path / "ba100-rank0.pt.damaged").exists()
+    again = find_resume_point(config)
+    assert again is not None
+    assert (again.step, again.damaged) == (10, ())
 
 
-def test_sharded_checkpoints_count_once_their_index_is_written(tmp_path: Path) -> None:
-    for step in (5, 7):
-        (tmp_path / f"ep0-ba{step}").mkdir()
-    (tmp_path / "ep0-ba5" / ".metadata").touch()
+def test_a_flipped_bit_is_found_in_full_and_sharded_checkpoints(tmp_path: Path) -> None:
+    full, sharded = save(tmp_path / "ba1-rank0.pt"), save_sharded(tmp_path / "ep0-ba2")
+    assert damage(full) is None
+    assert damage(sharded) is None
+    flip(full, full.read_bytes().index(torch.arange(100.0).numpy().tobytes()) + 50)
+    assert "checksum" in str(damage(full))
+    (part,) = sharded.glob("*.distcp")
+    flip(part, part.read_bytes().index(torch.arange(100.0).numpy().tobytes()) + 50)
+    assert "checksum" in str(damage(sharded))
+
+
+@pytest.mark.parametrize("harm", ["no index", "index cut", "no file", "file cut", "foreign index"])
+def test_sharded_checkpoints_with_something_missing_are_passed_over(harm: str, tmp_path: Path) -> None:
+    older, newer = save_sharded(tmp_path / "ep0-ba5"), save_sharded(tmp_path / "ep0-ba7")
+    (part,) = newer.glob("*.distcp")
+    index = newer / ".metadata"
+    if harm == "no index":
+        index.unlink()
+    elif harm == "index cut":
+        index.write_bytes(index.read_bytes()[:40])
+    elif harm == "no file":
+        part.unlink()
+    elif harm == "file cut":
+        part.write_bytes(part.read_bytes()[:-30])
+    else:
+        index.write_bytes(b"cos\nsystem\n(S'touch harmed'\ntR.")
     point = find_resume_point(CheckpointsConfig(save_folder=str(tmp_path)))
-    assert point == resume.ResumePoint(str(tmp_path / "ep0-ba5"), 5)
+    assert point is not None
+    assert (point.path, point.step) == (str(older), 5)
+    assert not Path("harmed").exists()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tmp_path: Path) -> None:
+    for step in (3, 6):
+        (tmp_path / f"ba{step}-rank0.pt").write_bytes(b"half")
+    with pytest.raises(
+        DataError, match=r"all checkpoints of this run are damaged .*ba6-rank0.pt.*ba3-rank0.pt.*cut off"
+    ):
+        find_resume_point(CheckpointsConfig(save_folder=str(tmp_path)))
 
 
 def test_load_path_is_checked(tmp_path: Path) -> None:
@@ -46,19 +103,15 @@ def test_load_path_is_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is damaged"):
         find_resume_point(config)
     save(tmp_path / "ba3-rank0.pt")
-    assert find_resume_point(config) == resume.ResumePoint(str(tmp_path / "ba3-rank0.pt"), 3)
+    point = find_resume_point(config)
+    assert point is not None
+    assert point.step == 3
+    config.load_path = "s3://bucket/ba3-rank0.pt"
+    with pytest.raises(ConfigError, match="is an address"):
+        find_resume_point(config)
 
 
-def test_another_run_of_a_longer_name_in_the_bucket_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = ["run/ba5-rank0.pt", "run_small/ba9000-rank0.pt", "run/old/ba7-rank0.pt", "run/ep0-ba6/.metadata"]
-
-    class Store:
-        def list_objects(self, prefix: str) -> list[str]:
-            return [key for key in keys if key.startswith(prefix)]
-
-    def store(uri: str) -> Any:
-        return Store()
-
-    monkeypatch.setattr(resume, "maybe_create_object_store_from_uri", store)
-    point = find_resume_point(CheckpointsConfig(save_folder="s3://bucket/run"))
-    assert point == resume.ResumePoint("s3://bucket/run/ep0-ba6", 6)
+@pytest.mark.parametrize("folder", ["gs://bucket/run", "s3:///run"])
+def test_other_stores_are_refused(folder: str) -> None:
+    with pytest.raises(ConfigError, match="must be a folder, or s3://bucket/prefix"):
+        CheckpointsConfig(save_folder=folder)

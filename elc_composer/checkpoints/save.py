@@ -132,7 +132,9 @@ class CheckpointWriter(Callback):
         if dist.get_global_rank() == 0:
             try:
                 half.mkdir(parents=True, exist_ok=True)
-                torch.save(content, half / path.name)
+                # Through Python's file, whose errors say what the disk said; torch's own writer does not.
+                with (half / path.name).open("wb") as file:
+                    torch.save(content, file)
                 publish(half / path.name, path)
             except (OSError, RuntimeError) as error:
                 problem = _sentence(path, _cause(error), self._way_out())

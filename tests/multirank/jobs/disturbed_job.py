@@ -54,14 +54,15 @@ class Disturbance(Callback):
 def disturbed_save(faults: list[dict[str, Any]]) -> Any:
     whole = torch.save
 
-    def save(content: Any, path: Any, *args: Any, **options: Any) -> None:
+    def save(content: Any, file: Any, *args: Any, **options: Any) -> None:
         for fault in faults:
-            if fault["at"] == "saving" and f"ba{fault['step']}-" in str(path):
+            if fault["at"] == "saving" and f"ba{fault['step']}-" in str(getattr(file, "name", file)):
                 if fault["do"] == "full":
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                Path(path).write_bytes(b"half of it")
+                file.write(b"half of it")
+                file.flush()
                 os.kill(os.getpid(), getattr(signal, fault["do"]))
-        whole(content, path, *args, **options)
+        whole(content, file, *args, **options)
 
     return save
 

@@ -1,0 +1,113 @@
+"""Checkpoints are written whole or not at all, the newest few are kept, and a full disk costs no state."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from composer import State, Trainer
+
+from elc_composer.checkpoints import save
+from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point
+from elc_composer.checkpoints.save import CheckpointWriter
+from elc_composer.errors import DataError
+from tests.callbacks.toys import ToyElc, trainer
+
+
+def run(writer: CheckpointWriter, steps: int = 6, **settings: Any) -> Trainer:
+    built = trainer(ToyElc(), [writer], steps=steps, **settings)
+    built.fit()
+    built.close()
+    return built
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_saved_at_every_interval_and_at_the_end_and_loaded_by_composer(tmp_path: Path) -> None:
+    noted: list[int] = []
+    whole = run(CheckpointWriter(tmp_path, "2ba", note=lambda step, path: noted.append(step)), steps=5)
+    assert names(tmp_path) == {"ba2-rank0.pt", "ba4-rank0.pt", "ba5-rank0.pt"}
+    assert noted == [2, 4, 5]
+    resumed = run(CheckpointWriter(tmp_path / "second", "9ba"), steps=5, load_path=str(tmp_path / "ba2-rank0.pt"))
+    for one, two in zip(whole.state.model.parameters(), resumed.state.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_the_newest_few_are_kept_those_of_earlier_processes_included(tmp_path: Path) -> None:
+    for step in (1, 2, 900):
+        (tmp_path / f"ba{step}-rank0.pt").write_bytes(b"earlier")
+    (tmp_path / "notes.txt").touch()
+    run(CheckpointWriter(tmp_path, "2ba", keep=2))
+    # A later step is not this run's past: whoever went back to an earlier checkpoint may want it still.
+    assert names(tmp_path) == {"ba4-rank0.pt", "ba6-rank0.pt", "ba900-rank0.pt", "notes.txt"}
+
+
+def test_nothing_has_its_name_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+    synced: list[str] = []
+    replace, sync = os.replace, os.fsync
+
+    def watch(source: Path, target: Path) -> None:
+        if str(target).startswith(str(tmp_path)):
+            seen.append(names(tmp_path))
+            assert synced[-1].endswith(source.name), "renamed before its bytes were on the disk"
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle))
+    )
+    run(CheckpointWriter(tmp_path, "3ba"))
+    assert seen == [{".saving"}, {".saving", "ba3-rank0.pt"}]
+
+
+def test_a_full_disk_stops_with_one_sentence_and_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = torch.save
+
+    def full(content: Any, file: Any) -> None:
+        if "ba4" in file.name:
+            file.write(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:603]") from OSError(errno.ENOSPC, "No space left")
+        written(content, file)
+
+    monkeypatch.setattr(save.torch, "save", full)
+    with pytest.raises(DataError, match=r"ba4-rank0.pt cannot be written: No space left; make room .* after step 2"):
+        run(CheckpointWriter(tmp_path, "2ba"))
+    assert names(tmp_path) == {"ba2-rank0.pt"}
+    point = find_resume_point(CheckpointsConfig(save_folder=str(tmp_path)))
+    assert point is not None
+    assert point.step == 2
+
+
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    """/dev/full takes no byte."""
+    half = tmp_path / ".saving"
+
+    def fill_disk(state: State) -> None:
+        half.mkdir()
+        (half / "ba2-rank0.pt").symlink_to("/dev/full")
+
+    with pytest.raises(DataError, match=r"No space left on device; make room .* begins anew"):
+        run(CheckpointWriter(tmp_path, "2ba", checks=[fill_disk]), steps=2)
+    assert not names(tmp_path)
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    (tmp_path / ".saving").mkdir()
+    (tmp_path / ".saving" / "ba2-rank0.pt").write_bytes(b"half")
+    run(CheckpointWriter(tmp_path, "9ba"), steps=1)
+    assert names(tmp_path) == {"ba1-rank0.pt"}
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/checkpoints cannot be written: Not a directory"):
+        run(CheckpointWriter(tmp_path / "file" / "checkpoints", "2ba"))
