@@ -13,14 +13,16 @@ from transformers.modeling_outputs import MaskedLMOutput
 from elc_composer.model import ElcForMaskedLM
 from elc_composer.model.modeling_elc import ElcLayer
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
 
 
 class ElcComposerModel(ComposerModel):
     """Masked-language modelling with an `ElcForMaskedLM`.
 
     A batch is a dict of `input_ids` `[B, T]` int64, `attention_mask` `[B, T]` bool and `labels` `[B, T]` int64, -100
-    where nothing is predicted. The head runs at labelled positions only. The loss is the mean cross-entropy in nats
+    where nothing is predicted. The head runs at labelled positions only: those of the batch's `masked_positions` `[M]`
+    (flat in B * T, all labels among them; see `LabelPositions`), or, without these, where labels are found, which makes
+    the host wait for the device. The loss is the mean cross-entropy in nats
     over these; with `Trainer(accumulate_train_batch_on_tokens=True)` it is the mean over the global batch, however
     that is cut.
 
@@ -44,7 +46,7 @@ class ElcComposerModel(ComposerModel):
 
     def forward(self, batch: Batch) -> MaskedLMOutput:
         """Run the encoder on all positions and the head on labelled ones: `logits` `[M, V]`, `loss`."""
-        positions = (batch["labels"].flatten() != -100).nonzero().flatten()
+        positions = label_positions(batch)
         return self.model(batch["input_ids"], batch["attention_mask"], batch["labels"], masked_positions=positions)
 
     def loss(self, outputs: MaskedLMOutput, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
@@ -61,14 +63,21 @@ class ElcComposerModel(ComposerModel):
         if getattr(metric, "takes_batch", False):
             metric.update(batch, outputs)
         else:
-            labels = batch["labels"].flatten()
-            metric.update(outputs.logits, labels[labels != -100])
+            # The metrics leave out -100, which the label of a position is that was only added.
+            metric.update(outputs.logits, batch["labels"].flatten()[label_positions(batch)])
 
     def flops_per_batch(self, batch: Batch) -> int:
         """Floating-point operations of one training step on this batch; see `ElcForMaskedLM.estimate_flops`."""
-        predicted = int((batch["labels"] != -100).sum())
+        predicted = sum(batch["label_counts"]) if "label_counts" in batch else int((batch["labels"] != -100).sum())
         sequences, length = batch["input_ids"].shape
         return self.model.estimate_flops(sequences, length, predicted)
+
+
+def label_positions(batch: Batch) -> Tensor:
+    """The batch's `masked_positions`, or the labelled ones `[M]` int64."""
+    if "masked_positions" in batch:
+        return batch["masked_positions"]
+    return (batch["labels"].flatten() != -100).nonzero().flatten()
 
 
 def is_layer(module: nn.Module) -> bool:

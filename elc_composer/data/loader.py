@@ -17,6 +17,7 @@ from elc_composer.data.collate import MaskingCollator, Segment
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import IGNORED, MaskingConfig, TokenIds
 from elc_composer.data.paths import resolve_all
+from elc_composer.data.positions import LabelPositions
 from elc_composer.data.streaming import SegmentDataset
 from elc_composer.errors import DataError
 
@@ -138,7 +139,7 @@ def build_train_loader(
         drop_last=True,
         **workers,
     )
-    return DataSpec(loader, get_num_samples_in_batch=count_samples, get_num_tokens_in_batch=count_tokens)
+    return _data_spec(loader, masking)
 
 
 def build_eval_loader(
@@ -161,7 +162,16 @@ def build_eval_loader(
         ),
         pin_memory=torch.cuda.is_available(),
     )
-    return DataSpec(loader, get_num_samples_in_batch=count_samples, get_num_tokens_in_batch=count_tokens)
+    return _data_spec(loader, masking)
+
+
+def _data_spec(loader: DataLoader[Any], masking: MaskingConfig) -> DataSpec:
+    return DataSpec(
+        loader,
+        split_batch=LabelPositions(masking, pin=torch.cuda.is_available()),
+        get_num_samples_in_batch=count_samples,
+        get_num_tokens_in_batch=count_tokens,
+    )
 
 
 def _open(

@@ -24,8 +24,7 @@ Links = tuple[Tensor, ...]
 
 def layer_shares(weights: Tensor, dtype: torch.dtype) -> Tensor:
     """Softmax of a layer's weights `[n+1]`, taken in at least float32, in the states' dtype."""
-    wide = weights.float() if weights.dtype in (torch.bfloat16, torch.float16) else weights
-    return torch.softmax(wide, dim=0).to(dtype)
+    return torch.softmax(at_least_float32(weights), dim=0).to(dtype)
 
 
 def mix(states: Sequence[Tensor], weights: Tensor) -> Tensor:
@@ -119,13 +118,19 @@ class LinkedMix(torch.autograd.Function):
 
 def weighted_sum(tensors: Sequence[Tensor], shares: Tensor, kernels: str) -> Tensor:
     """Sum of n tensors of one shape, each times its entry of `shares` `[n]`, in the latter's dtype."""
-    total = shares[0] * tensors[0].to(shares.dtype)
-    for share, tensor in zip(shares[1:].unbind(), tensors[1:]):
+    wide = at_least_float32(shares)
+    total = wide[0] * tensors[0].to(wide.dtype)
+    for share, tensor in zip(wide[1:].unbind(), tensors[1:]):
         total.addcmul_(share, tensor)
-    return total
+    return total.to(shares.dtype)
 
 
 def inner_products(tensors: Sequence[Tensor], other: Tensor, kernels: str) -> Tensor:
-    """`[n]`: the inner product of each of n tensors with one other of the same shape."""
-    flat = other.reshape(-1)
-    return torch.stack([torch.dot(tensor.to(other.dtype).reshape(-1), flat) for tensor in tensors])
+    """`[n]`: the inner product of each of n tensors with one other of the same shape, in the latter's dtype."""
+    flat = at_least_float32(other).reshape(-1)
+    return torch.stack([torch.dot(tensor.to(flat.dtype).reshape(-1), flat) for tensor in tensors]).to(other.dtype)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Narrow numbers widened, so that sums of many of them keep their digits."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
