@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .configuration_elc import ElcConfig
 from .kernels import resolve_kernels
+from .triton_attention import supported, triton_attention
 
 
 def relative_position_buckets(bucket_size: int, max_positions: int) -> Tensor:
@@ -58,6 +59,11 @@ class RelativePositions(nn.Module):
         return self.buckets[positions[:, None] - positions[None, :] + self.max_positions - 1]
 
 
+def by_distance(buckets: Tensor) -> Tensor:
+    """`[T, T]` buckets of query and key -> `[2 T - 1]` int32, those of the distances `1 - T` to `T - 1`."""
+    return torch.cat((buckets[0].flip(0), buckets[1:, 0])).to(torch.int32)
+
+
 class Attention(nn.Module):
     """Multi-head attention whose scores add content-to-position and position-to-content terms.
 
@@ -93,34 +99,68 @@ class Attention(nn.Module):
             `[B, T, D]`.
         """
         x = self.pre_layer_norm(x)
-        query, key = (self._split(part) for part in self.in_proj_qk(x).chunk(2, dim=-1))
-        value = self._split(self.in_proj_v(x))
-        query_position, key_position = (
-            self._split(part) for part in self.in_proj_qk(self.dropout(relative)).chunk(2, dim=-1)
-        )
-        bias = self._position_bias(query, key, query_position, key_position, buckets)
+        query_key = self.in_proj_qk(x).unflatten(-1, (2, self.heads, self.head_size))
+        value = self.in_proj_v(x).unflatten(-1, (self.heads, self.head_size))
+        position = self.in_proj_qk(self.dropout(relative)).unflatten(-1, (2, self.heads, self.head_size))
+        kernels = resolve_kernels(self.kernels, x)
+        if kernels == "triton" and supported(query_key, len(position)):
+            dropout = self.attention_dropout if self.training else 0.0
+            mask = None if padding is None else padding.flatten(1)
+            context = triton_attention(query_key, value, position, by_distance(buckets), mask, self.scale, dropout)
+        else:
+            context = self._attend(query_key, value, position, padding, buckets, fused=kernels != "eager")
+        return self.dropout(self.post_layer_norm(self.out_proj(context.flatten(2))))
+
+    def _attend(
+        self,
+        query_key: Tensor,
+        value: Tensor,
+        position: Tensor,
+        padding: Tensor | None,
+        buckets: Tensor,
+        fused: bool,
+    ) -> Tensor:
+        """The arguments of `triton_attention` -> `[B, T, heads, head_size]`, by torch's own operators."""
+        query, key = query_key.transpose(1, 3).unbind(2)
+        value = value.transpose(1, 2)
+        query_position, key_position = (position * self.scale).transpose(0, 2).unbind(1)
+        # Sequences so short that there are fewer distances than buckets: no look-up is needed.
+        short = fused and 2 * len(buckets) - 1 <= len(position)
+        look_up = bias_by_distance if short else bias_by_bucket
+        bias = look_up(query, key, query_position, key_position, buckets)
         if padding is not None:
             bias = bias.masked_fill(padding, torch.finfo(bias.dtype).min)
-        dropout = self.attention_dropout if self.training else 0.0
-        if resolve_kernels(self.kernels, x) != "eager":
+        # The CPU's fused kernel has no gradient for a bias; what torch falls back to is slower than the plain form.
+        if fused and (bias.is_cuda or not bias.requires_grad):
+            dropout = self.attention_dropout if self.training else 0.0
             context = F.scaled_dot_product_attention(query, key, value, bias, dropout, scale=self.scale)
         else:
             scores = torch.softmax(query @ key.transpose(-1, -2) * self.scale + bias, dim=-1)
-            context = F.dropout(scores, dropout, self.training) @ value
-        context = context.transpose(1, 2).flatten(2)
-        return self.dropout(self.post_layer_norm(self.out_proj(context)))
+            context = F.dropout(scores, self.attention_dropout, self.training) @ value
+        return context.transpose(1, 2)
 
-    def _split(self, x: Tensor) -> Tensor:
-        """`[..., T, D]` -> `[..., heads, T, head_size]`."""
-        return x.unflatten(-1, (self.heads, self.head_size)).transpose(-2, -3)
 
-    def _position_bias(
-        self, query: Tensor, key: Tensor, query_position: Tensor, key_position: Tensor, buckets: Tensor
-    ) -> Tensor:
-        """`[B, heads, T, T]`: each content against the other side's position, looked up by bucket."""
-        content_to_position = query @ (key_position * self.scale).transpose(-1, -2)
-        position_to_content = key @ (query_position * self.scale).transpose(-1, -2)
-        index = buckets.expand(query.shape[0], self.heads, -1, -1)
-        by_query = content_to_position.gather(-1, index)
-        by_key = position_to_content.gather(-1, index.transpose(-1, -2)).transpose(-1, -2)
-        return by_query + by_key
+def bias_by_bucket(query: Tensor, key: Tensor, query_position: Tensor, key_position: Tensor, buckets: Tensor) -> Tensor:
+    """`[B, heads, T, T]`: each content against the other side's position, looked up by bucket."""
+    index = buckets.expand(*query.shape[:2], -1, -1)
+    by_query = (query @ key_position.transpose(-1, -2)).gather(-1, index)
+    by_key = (key @ query_position.transpose(-1, -2)).gather(-1, index.transpose(-1, -2)).transpose(-1, -2)
+    return by_query + by_key
+
+
+def bias_by_distance(
+    query: Tensor, key: Tensor, query_position: Tensor, key_position: Tensor, buckets: Tensor
+) -> Tensor:
+    """The same as `bias_by_bucket`, from products with the position of every distance."""
+    by_query = query @ key_position[:, by_distance(buckets).flip(0)].transpose(-1, -2)
+    by_key = key @ query_position[:, by_distance(buckets)].transpose(-1, -2)
+    return skewed(by_query) + skewed(by_key).transpose(-1, -2)
+
+
+def skewed(x: Tensor) -> Tensor:
+    """`[..., T, 2 T - 1]` -> `[..., T, T]`, a view: row i, column j is the old column j - i + T - 1."""
+    length = x.shape[-2]
+    if length == 1:
+        return x
+    shape = (length, 2 * length - 2)
+    return x.flatten(-2).narrow(-1, length - 1, shape[0] * shape[1]).unflatten(-1, shape)[..., :length]

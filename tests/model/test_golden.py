@@ -13,12 +13,15 @@ from torch import Tensor
 from elc_composer.model import ElcForMaskedLM
 from tests.conftest import require
 from tests.model.golden import Batch, as_given, golden_names, load_golden_model, one_by_one, padded, relative_error
+from tests.model.triton_interpreter import INTERPRETED
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 FAST_PATHS = {
     "eager": {"kernels": "eager"},
     "torch": {"kernels": "torch"},
 }
+if INTERPRETED:
+    FAST_PATHS["triton"] = {"kernels": "triton"}
 
 pytestmark = pytest.mark.golden
 Note = Callable[[str, float], float]

@@ -37,11 +37,11 @@ def case_names(path: Path) -> list[str]:
 
 
 @functools.cache
-def outcomes(path: Path) -> dict[str, list[tuple[str, str]]]:
+def outcomes(path: Path, select: str = "") -> dict[str, list[tuple[str, str]]]:
     """Test function -> (case, what failed or was skipped, empty where it passed) of each of its cases."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--junitxml={report}"]
+        options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--junitxml={report}", "-k", select]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options, str(path)],
             cwd=HERE.parent.parent,
@@ -59,14 +59,20 @@ def outcomes(path: Path) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def interpreted(file_name: str) -> Callable[[str], None]:
-    """A test for every test function of a file in this folder; the file runs once, in one interpreter process."""
+def interpreted(file_name: str, *names: str, select: str = "") -> Callable[[str], None]:
+    """A test for every test function of a file in this folder; the file runs once, in one interpreter process.
+
+    Args:
+        file_name: file in this folder.
+        names: only these functions, where any are given.
+        select: pytest's expression (`-k`) for which of their cases run.
+    """
     path = HERE / file_name
 
-    @pytest.mark.parametrize("name", case_names(path))
+    @pytest.mark.parametrize("name", names or case_names(path))
     def test_in_interpreter(name: str) -> None:
         pytest.importorskip("triton")
-        ran = outcomes(path).get(name, [])
+        ran = outcomes(path, select).get(name, [])
         assert ran, f"{name} did not run"
         wrong = [f"{case}:\n{text}" for case, text in ran if text]
         assert not wrong, "\n\n".join(wrong)

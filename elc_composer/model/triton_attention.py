@@ -1,0 +1,239 @@
+"""Disentangled attention as one differentiable operator: Triton kernels for the `[T, T]` part, GEMMs for the tables.
+
+No tensor of `[B, H, T, T]` is ever in memory: the kernels look position scores up in two tables with a column for each
+bucket, which the backward computes again rather than keep. Results are deterministic: every gradient has one writer.
+The algorithm is flash attention's (Dao 2023); look-ups, their gradients and the layout are our own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .triton_attention_kernels import forward_kernel, key_gradient_kernel, query_gradient_kernel, tl
+
+LOG2E = math.log2(math.e)
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+MAX_HEAD_SIZE = 128
+MAX_BUCKETS = 128
+
+
+class Launch(NamedTuple):
+    """How a kernel is started: tile sizes (tokens), warps and software-pipeline stages."""
+
+    block_m: int
+    block_n: int
+    warps: int
+    stages: int
+
+
+def launches(length: int, head_size: int, element_size: int) -> tuple[Launch, Launch]:
+    """Tile sizes of the forward and of both backward kernels."""
+    whole = max(16, 1 << (length - 1).bit_length())
+    wide = head_size > 64 or element_size > 2
+    forward = Launch(min(64, whole), min(32 if wide else 64, whole), 4, 2)
+    side = min(32 if wide else 64, whole)
+    return forward, Launch(side, side, 8 if side == 64 else 4, 1)
+
+
+def supported(query_key: Tensor, buckets: int) -> bool:
+    """Whether the kernels take these `[B, T, 2, heads, head_size]` queries and keys, and so many buckets."""
+    return query_key.dtype in DTYPES and query_key.shape[-1] <= MAX_HEAD_SIZE and buckets <= MAX_BUCKETS
+
+
+def triton_attention(
+    query_key: Tensor,
+    value: Tensor,
+    position: Tensor,
+    buckets: Tensor,
+    padding: Tensor | None,
+    scale: float,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attend, with content-to-position and position-to-content scores (He et al. 2021).
+
+    Args:
+        query_key: `[B, T, 2, H, D]` queries, then keys.
+        value: `[B, T, H, D]`, of the same dtype (float16, bfloat16 or float32).
+        position: `[R, 2, H, D]` queries, then keys, of the relative embeddings.
+        buckets: `[2 T - 1]` int32: the row of `position` for every distance (query - key), from `1 - T` on.
+        padding: `[B, T]` bool, True at padded keys, or None.
+        scale: factor of all three kinds of score.
+        dropout: share of the attention probabilities that is dropped, in steps of 2^-16. Its seed is drawn from
+            torch's generator of that device, without a synchronization; recomputation under a restored random state
+            (activation checkpointing) drops the same ones.
+
+    Returns:
+        `[B, T, H, D]`; zeros (and no gradients) where a sequence is padding throughout.
+    """
+    seed = None
+    if dropout > 0.0:
+        seed = torch.randint(2**63 - 1, (1,), dtype=torch.int64, device=value.device)
+    context, _ = attention_op(query_key, value, position, buckets, padding, seed, scale, dropout)
+    return context
+
+
+def position_scores(query_key: Tensor, position: Tensor) -> Tensor:
+    """`[2 H, B T, R]`: queries with the positions' keys, then keys with the positions' queries; not yet scaled."""
+    b, t, _, h, d = query_key.shape
+    return torch.bmm(
+        query_key.view(b * t, 2 * h, d).transpose(0, 1), position.flip(1).view(-1, 2 * h, d).permute(1, 2, 0)
+    )
+
+
+def padded_buckets(position: Tensor) -> Tensor:
+    """Zeros appended to `[R, 2, H, D]` so that R is a power of two of at least 16."""
+    rows = max(16, 1 << (len(position) - 1).bit_length())
+    return torch.nn.functional.pad(position, (0, 0, 0, 0, 0, 0, 0, rows - len(position)))
+
+
+def shared_arguments(query_key: Tensor, position: Tensor, padding: Tensor | None, dropout: float) -> dict[str, Any]:
+    """What all kernels are compiled with."""
+    dtype, interpreted = query_key.dtype, query_key.device.type == "cpu"
+    exact = dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
+    # numpy, which interprets, has no bfloat16.
+    kinds = {torch.float16: tl.float16, torch.bfloat16: tl.float32 if interpreted else tl.bfloat16}
+    size = query_key.shape[-1]
+    return {
+        "D": size,
+        "BLOCK_D": max(16, 1 << (size - 1).bit_length()),
+        "BLOCK_R": len(position),
+        "BLOCK_T": max(16, 1 << (query_key.shape[1] - 1).bit_length()) if padding is not None else 16,
+        "HAS_PADDING": padding is not None,
+        "DROPOUT": dropout > 0.0,
+        "DOT": kinds.get(dtype, tl.float32),
+        "PRECISION": "ieee" if exact else "tf32",
+    }
+
+
+def dropout_threshold(dropout: float) -> tuple[int, float]:
+    """Of 2^16 random numbers, how many drop; and what the others are multiplied by."""
+    threshold = round(dropout * 2**16)
+    return threshold, 1.0 / (1.0 - threshold / 2**16)
+
+
+def forward(
+    query_key: Tensor,
+    value: Tensor,
+    position: Tensor,
+    buckets: Tensor,
+    padding: Tensor | None,
+    seed: Tensor | None,
+    scale: float,
+    dropout: float,
+) -> tuple[Tensor, Tensor]:
+    """Output `[B, T, H, D]` and the base-2 log of the softmax's sums, `[B, H, T]` float32."""
+    query_key, value, position = query_key.contiguous(), value.contiguous(), padded_buckets(position)
+    b, t, h, d = value.shape
+    out = torch.empty_like(value)
+    log_sum = torch.empty(b, h, t, dtype=torch.float32, device=value.device)
+    if out.numel() == 0:
+        return out, log_sum
+    table = position_scores(query_key, position)
+    launch, _ = launches(t, d, value.element_size())
+    forward_kernel[(b * h * -(-t // launch.block_m),)](
+        query_key, value, table, buckets, as_bytes(padding, query_key), query_key if seed is None else seed,
+        out, log_sum, b, t, h, scale * LOG2E, *dropout_threshold(dropout),
+        BLOCK_M=launch.block_m, BLOCK_N=launch.block_n, num_warps=launch.warps, num_stages=launch.stages,
+        **shared_arguments(query_key, position, padding, dropout),
+    )  # fmt: skip
+    return out, log_sum
+
+
+def backward(
+    d_out: Tensor,
+    query_key: Tensor,
+    value: Tensor,
+    position: Tensor,
+    buckets: Tensor,
+    padding: Tensor | None,
+    seed: Tensor | None,
+    out: Tensor,
+    log_sum: Tensor,
+    scale: float,
+    dropout: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `query_key`, `value` and `position`."""
+    (b, t, h, d), rows = value.shape, len(position)
+    query_key, value, position = query_key.contiguous(), value.contiguous(), padded_buckets(position)
+    d_query_key, d_value = torch.empty_like(query_key), torch.empty_like(value)
+    if out.numel() == 0:
+        return d_query_key, d_value, torch.zeros_like(position[:rows])
+    d_out = d_out.contiguous()
+    _, launch = launches(t, d, value.element_size())
+    blocks = -(-t // launch.block_m)
+    # One share of the positions' gradient from each block of tokens; their sum, in a fixed order, needs no atomics.
+    shares = torch.empty(b * blocks, *position.shape, dtype=position.dtype, device=position.device)
+    delta = torch.empty_like(log_sum)
+    table = position_scores(query_key, position)
+    padded, seed = as_bytes(padding, query_key), query_key if seed is None else seed
+    given = (query_key, value, table, position, buckets, padded, seed)
+    sizes = (b, t, h, scale, scale * LOG2E, *dropout_threshold(dropout))
+    options = {
+        **shared_arguments(query_key, position, padding, dropout),
+        "BLOCK": launch.block_m,
+        "num_warps": launch.warps,
+        "num_stages": launch.stages,
+    }
+    grid = (b * h * blocks,)
+    query_gradient_kernel[grid](*given, out, log_sum, d_out, delta, d_query_key, shares, *sizes, **options)
+    key_gradient_kernel[grid](*given, log_sum, d_out, delta, d_query_key, d_value, shares, *sizes, **options)
+    d_position = shares.sum(0, dtype=torch.float32)[:rows]
+    return d_query_key, d_value, d_position.to(position.dtype)
+
+
+def as_bytes(padding: Tensor | None, instead: Tensor) -> Tensor:
+    """`[B, T]` bool as int8, or another tensor, never read, where there is no padding."""
+    return instead if padding is None else padding.contiguous().view(torch.int8)
+
+
+# The name follows the module's: an exported model's copy of this file registers operators of its own.
+_NAME = re.sub(r"\W", "_", __name__)
+_INPUTS = "Tensor query_key, Tensor value, Tensor position, Tensor buckets, Tensor? padding, Tensor? seed"
+attention_op = torch.library.custom_op(
+    f"{_NAME}::attention",
+    forward,
+    mutates_args=(),
+    schema=f"({_INPUTS}, float scale, float dropout) -> (Tensor, Tensor)",
+)
+attention_backward_op = torch.library.custom_op(
+    f"{_NAME}::attention_backward",
+    backward,
+    mutates_args=(),
+    schema=f"(Tensor d_out, {_INPUTS}, Tensor out, Tensor log_sum, float scale, float dropout)"
+    " -> (Tensor, Tensor, Tensor)",
+)
+
+
+@attention_op.register_fake
+def _(query_key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    b, t, h, _d = value.shape
+    return torch.empty_like(value, memory_format=torch.contiguous_format), value.new_empty(b, h, t, dtype=torch.float32)
+
+
+@attention_backward_op.register_fake
+def _(d_out: Tensor, query_key: Tensor, value: Tensor, position: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    contiguous = torch.contiguous_format
+    return (
+        torch.empty_like(query_key, memory_format=contiguous),
+        torch.empty_like(value, memory_format=contiguous),
+        torch.empty_like(position, memory_format=contiguous),
+    )
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.scale, ctx.dropout = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _differentiate(ctx: Any, d_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    gradients = attention_backward_op(d_out, *ctx.saved_tensors, ctx.scale, ctx.dropout)
+    return (*gradients, None, None, None, None, None)
+
+
+attention_op.register_autograd(_differentiate, setup_context=_keep)
