@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 KERNELS = ("auto", "eager", "torch", "triton")
-HAS_TRITON = find_spec("triton") is not None
+# The kernels take tuples of tensors, which Triton does from 3.3 on; that came with torch 2.7.
+HAS_TRITON = find_spec("triton") is not None and tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)
 # Triton reads it once, when a kernel is defined.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -28,7 +30,7 @@ def kernels_refusal(kernels: str, device: str) -> str | None:
     if kernels != "triton":
         return None
     if not HAS_TRITON:
-        return "kernels: triton is not installed; install it, or set kernels to auto"
+        return "kernels: triton is not here in version 3.3 or newer; install torch 2.7 or newer, or set kernels to auto"
     if device != "cuda" and not INTERPRETED:
         return (
             "kernels: triton needs a CUDA device and none is here; set kernels to auto, or TRITON_INTERPRET=1 to test"

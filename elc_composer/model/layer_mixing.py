@@ -118,6 +118,10 @@ class LinkedMix(torch.autograd.Function):
 
 def weighted_sum(tensors: Sequence[Tensor], shares: Tensor, kernels: str) -> Tensor:
     """Sum of n tensors of one shape, each times its entry of `shares` `[n]`, in the latter's dtype."""
+    if kernels == "triton":
+        from .triton_mixing import weighted_sum as fused_sum
+
+        return fused_sum(tensors, shares)
     wide = at_least_float32(shares)
     total = wide[0] * tensors[0].to(wide.dtype)
     for share, tensor in zip(wide[1:].unbind(), tensors[1:]):
@@ -127,6 +131,10 @@ def weighted_sum(tensors: Sequence[Tensor], shares: Tensor, kernels: str) -> Ten
 
 def inner_products(tensors: Sequence[Tensor], other: Tensor, kernels: str) -> Tensor:
     """`[n]`: the inner product of each of n tensors with one other of the same shape, in the latter's dtype."""
+    if kernels == "triton":
+        from .triton_mixing import inner_products as fused_products
+
+        return fused_products(tensors, other)
     flat = at_least_float32(other).reshape(-1)
     return torch.stack([torch.dot(tensor.to(flat.dtype).reshape(-1), flat) for tensor in tensors]).to(other.dtype)
 

@@ -13,7 +13,9 @@ READERS = 5
 SHAPE = (2, 3, 7)
 
 
-def chain(inputs: list[Tensor], linked: bool, recompute: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+def chain(
+    inputs: list[Tensor], linked: bool, recompute: bool = False, kernels: str = "torch"
+) -> tuple[list[Tensor], list[Tensor]]:
     """A little network of readers, each followed by a nonlinear layer; returns its states and mixes.
 
     `inputs`: the first state, then the readers' weights.
@@ -24,7 +26,7 @@ def chain(inputs: list[Tensor], linked: bool, recompute: bool = False) -> tuple[
 
         def layer(states, links, weights=weights):
             if linked:
-                mixed, links = linked_mix(states, weights, links, READERS, "torch")
+                mixed, links = linked_mix(states, weights, links, READERS, kernels)
             else:
                 mixed = mix(states, weights)
             return torch.sin(2 * mixed) + mixed, mixed, links
