@@ -8,7 +8,7 @@ from composer import Algorithm, Callback, DataSpec, Evaluator, Trainer
 from composer.algorithms import GradientClipping
 from composer.utils import dist, reproducibility
 
-from elc_composer.callbacks import GradientNorm, LossGuard, Preemption
+from elc_composer.callbacks import GradientNorm, LossGuard, Preemption, SeededSteps
 from elc_composer.checkpoints.remote import Bucket, Mirror, Place
 from elc_composer.checkpoints.save import CheckpointWriter
 from elc_composer.composer_model import ElcComposerModel, is_layer
@@ -107,7 +107,7 @@ def build_callbacks(
             guard.skipped = set(skipped)
             if saver is not None:
                 saver.checks = [guard.check_weights]
-    return [*monitors, preemption, *([] if saver is None else [saver])]
+    return [SeededSteps(run.config.seed), *monitors, preemption, *([] if saver is None else [saver])]
 
 
 def build_algorithms(run: Run) -> list[Algorithm]:

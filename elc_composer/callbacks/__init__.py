@@ -7,6 +7,7 @@ from .loss_guard import BadLoss, LossGuard
 from .metrics_file import MetricsFile
 from .mixed_inputs import MixedInputMonitor
 from .preemption import Preemption
+from .seeded_steps import SeededSteps
 from .weight_distribution import WeightDistributionMonitor
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "MetricsFile",
     "MixedInputMonitor",
     "Preemption",
+    "SeededSteps",
     "WeightDistributionMonitor",
 ]
