@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import warnings
@@ -140,12 +141,13 @@ class LayerWeightMonitor(Callback):
             self._draw_history()
 
     def state_dict(self) -> dict[str, Any]:
-        """The history, as plain numbers."""
-        return {"history": self.history}
+        """The history, as text: sharded checkpoints store every list apart and miss those that a new run lacks."""
+        return {"history": json.dumps(self.history)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the history of a checkpoint."""
-        self.history = list(state.get("history", []))
+        history = state.get("history", [])
+        self.history = json.loads(history) if isinstance(history, str) else list(history)
 
     def _find(self, state: State) -> None:
         model = state.model

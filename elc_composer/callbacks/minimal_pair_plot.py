@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,14 +54,15 @@ class MinimalPairPlot(Callback):
             self._draw(state, logger, label)
 
     def state_dict(self) -> dict[str, Any]:
-        """The history."""
-        return {"history": self.history}
+        """The history, as text: sharded checkpoints store every list apart and miss those that a new run lacks."""
+        return {"history": json.dumps(self.history)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a history."""
+        history = json.loads(state["history"]) if isinstance(state["history"], str) else state["history"]
         self.history = {
             label: {name: [(int(batch), float(value)) for batch, value in points] for name, points in series.items()}
-            for label, series in state["history"].items()
+            for label, series in history.items()
         }
 
     def _draw(self, state: State, logger: Logger, label: str) -> None:

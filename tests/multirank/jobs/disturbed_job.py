@@ -69,6 +69,7 @@ def disturbed_save(faults: list[dict[str, Any]]) -> Any:
 
 def main() -> None:
     plan = json.loads(sys.argv[1])
+    os.environ.update(plan.get("environment", {}))
     record = Path(plan["record"]) if "record" in plan else None
     if record is not None:
         record.mkdir(exist_ok=True)
