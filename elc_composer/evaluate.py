@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """Score, then write results, predictions and picture (rank 0); returns the results."""
+    _check_out(options.out)
     device = _start(options.device)
     method = Method(options.method)
     tokens = options.tokens_per_batch or (65_536 if device.type == "cuda" else 2_048)
@@ -108,6 +110,10 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         _write(options, results, by_set, ties)
         print(table(results["sets"]))
         print(f"\n{len(everything):,} pairs in {seconds:.0f} s; results: {options.out}")
+    dist.barrier()
+    if dist.get_local_rank() == 0:
+        # Not before the results are written: they may not find room.
+        shutil.rmtree(ledger, ignore_errors=True)
     return results
 
 
@@ -118,12 +124,30 @@ def read_sets(minimal_pairs: str, supplement: str | None) -> dict[str, list[Mini
     if supplement is not None and extra:
         raise ConfigError(f"{minimal_pairs} holds {extra[0].paradigm} of the supplement: leave out --supplement")
     extra = extra if supplement is None else read_minimal_pairs(supplement)
+    twice = {pair.paradigm for pair in pairs} & {pair.paradigm for pair in extra} if supplement is not None else set()
+    if twice:
+        raise ConfigError(f"{minimal_pairs} and {supplement} both hold {min(twice)}: a set would be counted twice")
     sets = {"blimp": [pair for pair in pairs if pair.paradigm not in SUPPLEMENT_PARADIGMS], "supplement": extra}
     return {name: members for name, members in sets.items() if members}
 
 
+def _check_out(out: Path) -> None:
+    """Now rather than after hours of scoring."""
+    if out.is_dir() or out.suffix == ".png":
+        raise ConfigError(f"--out {out} must be a JSON file such as results.json: a picture goes beside it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: {out.parent} cannot be made ({error.strerror})") from None
+    if not os.access(out.parent, os.W_OK):
+        raise ConfigError(f"--out {out}: {out.parent} cannot be written to")
+
+
 def _start(name: str | None) -> torch.device:
-    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise ConfigError(f"--device {name} is no device: give cpu, cuda, cuda:1, ...") from None
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", dist.get_local_rank())
         torch.cuda.set_device(device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TextIO
 
@@ -29,7 +28,7 @@ class Ledger:
         """Results of each finished batch, from all ranks' files that this machine sees."""
         done: Done = {}
         for path in sorted(self.folder.glob("rank*.jsonl")):
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             if lines and lines[0] == self._head():
                 done.update(_whole_entries(lines[1:]))
         return done
@@ -51,12 +50,10 @@ class Ledger:
         self.file.write(_entry(batch, values))
         self.file.flush()
 
-    def close(self, discard: bool) -> None:
-        """Stop writing; `discard` removes the folder, once its contents are in the results."""
+    def close(self) -> None:
+        """Stop writing; the folder stays until its contents are safe elsewhere."""
         if self.file is not None:
             self.file.close()
-        if discard:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _head(self) -> str:
         return json.dumps({"fingerprint": self.fingerprint})
@@ -72,6 +69,6 @@ def _whole_entries(lines: list[str]) -> Done:
         try:
             entry = json.loads(line)
             entries[entry["batch"]] = np.array(entry["log_probs"], np.float64)
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             break
     return entries

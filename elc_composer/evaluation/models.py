@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from elc_composer.checkpoints import read_trainer_checkpoint
+from elc_composer.checkpoints.published import read_json
 from elc_composer.errors import ConfigError
 from elc_composer.evaluation.config import Method
 from elc_composer.export import MODEL_CONFIG, TOKENIZER, beside
@@ -38,7 +38,8 @@ def load_model_and_tokenizer(
         tokenizer: folder of the tokenizer, where it is not beside the model.
 
     Raises:
-        ConfigError: nothing there that could be loaded.
+        ConfigError: nothing there that could be loaded, or not the whole of a model.
+        DataError: damaged files.
     """
     path = Path(location)
     if dtype not in DTYPES:
@@ -50,15 +51,49 @@ def load_model_and_tokenizer(
 
 
 def _read(path: Path, method: Method, tokenizer: str | None, trust_remote_code: bool) -> tuple[torch.nn.Module, Any]:
+    own = not (path / "config.json").exists()
+    if not own:
+        own = read_json(path / "config.json").get("model_type") == ElcConfig.model_type
+    if own and method is Method.causal:
+        raise ConfigError(
+            f"{path} holds a masked language model, which sees what follows: score it with another method"
+        )
     if not (path / "config.json").exists():
         return _from_checkpoint(path, tokenizer)
     where = tokenizer or str(path)
-    if json.loads((path / "config.json").read_text()).get("model_type") == ElcConfig.model_type:
-        own = ElcForMaskedLM.from_pretrained(path)
-        return own, PreTrainedTokenizerFast.from_pretrained(where)
+    if own:
+        return _whole(ElcForMaskedLM, path), _tokenizer(PreTrainedTokenizerFast, where)
     kind = AutoModelForCausalLM if method is Method.causal else AutoModelForMaskedLM
-    foreign = kind.from_pretrained(path, trust_remote_code=trust_remote_code)
-    return foreign, AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
+    foreign = _whole(kind, path, trust_remote_code=trust_remote_code)
+    return foreign, _tokenizer(AutoTokenizer, where, trust_remote_code=trust_remote_code)
+
+
+def _whole(kind: Any, path: Path, **more: Any) -> torch.nn.Module:
+    """A model all of whose parameters are in the folder: transformers makes up those that are not."""
+    try:
+        model, report = kind.from_pretrained(path, output_loading_info=True, **more)
+    except Exception as error:  # each kind of damage has an exception of its own
+        raise ConfigError(f"{path} cannot be loaded as {kind.__name__}: {_first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ConfigError(
+            f"{path} lacks {len(missing)} parameters of {type(model).__name__}, {missing[0]} among them, which would "
+            "be random numbers: give a folder with the language model's head"
+        )
+    return model
+
+
+def _tokenizer(kind: Any, where: str | Path, **more: Any) -> Any:
+    try:
+        return kind.from_pretrained(where, **more)
+    except Exception as error:
+        raise ConfigError(
+            f"no tokenizer can be loaded from {where} ({_first_line(error)}): name one with --tokenizer"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _from_checkpoint(path: Path, tokenizer: str | None) -> tuple[ElcForMaskedLM, Any]:
@@ -70,5 +105,5 @@ def _from_checkpoint(path: Path, tokenizer: str | None) -> tuple[ElcForMaskedLM,
     where = tokenizer or beside_it
     if where is None:
         raise ConfigError(f"no {TOKENIZER} folder beside {path}: name one with --tokenizer")
-    model = read_trainer_checkpoint(path, ElcConfig.from_dict(json.loads(config.read_text())))
-    return model, PreTrainedTokenizerFast.from_pretrained(where)
+    model = read_trainer_checkpoint(path, ElcConfig.from_dict(read_json(config)))
+    return model, _tokenizer(PreTrainedTokenizerFast, where)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from elc_composer.errors import ConfigError, DataError
 from elc_composer.evaluation.aggregate import ScoredPairs
 from elc_composer.evaluation.config import ScoringConfig
-from elc_composer.evaluation.encoding import encode_pairs, max_sentence_length
+from elc_composer.evaluation.encoding import EncodedSentences, encode_pairs, max_sentence_length
 from elc_composer.evaluation.ledger import Done, Ledger
 from elc_composer.evaluation.pairs import MinimalPair
 from elc_composer.evaluation.rows import RowPlan, plan_rows
@@ -43,14 +44,17 @@ def score_pairs(
         pairs: P pairs.
         scoring: what a score is.
         device: where inputs go; None: where the model's parameters are.
-        ledger_folder: keeps finished batches; the same call continues from there. Removed in the end.
+        ledger_folder: keeps finished batches; the same call continues from there. It stays: remove it once the scores
+            are safe.
         progress: show a bar with an estimate, on rank 0.
 
     Raises:
-        DataError: a sentence that has no tokens or too many, named by file and line.
+        ConfigError: a tokenizer with more entries than the model's embedding.
+        DataError: a sentence that has no tokens or too many, or a score that is no number, named by file and line.
     """
     scoring = scoring or ScoringConfig()
     place, sentences = encode_pairs(tokenizer, pairs, scoring, max_sentence_length(model, tokenizer))
+    _check_vocabulary(model, sentences)
     plan = plan_rows(sentences, scoring.method)
     spans = plan.spans(scoring.tokens_per_batch)
     ledger = Ledger(ledger_folder, _fingerprint(model, plan, spans, scoring)) if ledger_folder else None
@@ -60,18 +64,16 @@ def score_pairs(
         ledger.start(dist.get_global_rank(), done if dist.get_global_rank() == 0 else {})
     try:
         new = _score_batches(RowScorer(model, scoring, device), plan, spans, own, ledger, progress)
-    except BaseException:
+    finally:
         if ledger:
-            ledger.close(discard=False)
-        raise
+            ledger.close()
     results = _merged({**done, **new})
     flat = np.zeros(int(sentences.inner_lengths.sum()))
     for i, (start, stop) in enumerate(spans):
         flat[plan.target_index[plan.targets[start] : plan.targets[stop]]] = results[i]
-    if ledger:
-        ledger.close(discard=dist.get_local_rank() == 0)
     scores = sentence_scores(flat, sentences.inner_lengths, scoring.reduction)
     columns = np.array([[place[pair.sentence_good], place[pair.sentence_bad]] for pair in pairs])
+    _check_scores(pairs, scores[columns])
     assert sentences.unknown is not None
     return ScoredPairs(pairs, scores[columns], sentences.inner_lengths[columns], sentences.unknown[columns])
 
@@ -83,6 +85,24 @@ def model_sha256(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _check_vocabulary(model: nn.Module, sentences: EncodedSentences) -> None:
+    entries = getattr(getattr(model, "config", None), "vocab_size", None)
+    largest = max((int(ids.max()) for ids in sentences.tokens), default=0)
+    largest = max(largest, sentences.mask_token_id)
+    if isinstance(entries, int) and largest >= entries:
+        raise ConfigError(f"the tokenizer gives token {largest}, the model has {entries}: they do not belong together")
+
+
+def _check_scores(pairs: list[MinimalPair], scores: NDArray[np.float64]) -> None:
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(bad):
+        first = pairs[bad[0]]
+        raise DataError(
+            f"{first.source}: the scores are {scores[bad[0], 0]} and {scores[bad[0], 1]}, and {len(bad):,} of "
+            f"{len(pairs):,} pairs have such ones: the model's weights are damaged, or its dtype too narrow"
+        )
 
 
 def _score_batches(
@@ -121,6 +141,8 @@ def _merged(own: Done) -> Done:
 
 def _fingerprint(model: nn.Module, plan: RowPlan, spans: list[tuple[int, int]], scoring: ScoringConfig) -> str:
     digest = hashlib.sha256(model_sha256(model).encode())
+    # What no weight shows: heads, norms' epsilons.
+    digest.update(repr(getattr(model, "config", "")).encode())
     digest.update(f"{scoring.temperature} {spans}".encode())
     arrays: list[NDArray[Any]] = [*plan.rows, plan.slot_position, plan.target_slot, plan.target_token]
     for array in arrays:

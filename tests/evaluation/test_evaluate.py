@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from elc_composer import evaluate as evaluate_module
 from elc_composer.evaluate import evaluate, main, parser
-from elc_composer.evaluation import score_pairs as score_pairs_module
 from elc_composer.evaluation.pairs import read_minimal_pairs
 from elc_composer.evaluation.scoring import RowScorer
 from tests.evaluation.tiny import reference_score, tiny_bert, tiny_tokenizer, write_pairs
@@ -120,14 +120,87 @@ def test_results_of_another_model_are_not_continued(
     tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = arguments(tmp_path, model_folder, "--tokens-per-batch", 20)
-    monkeypatch.setattr(score_pairs_module.Ledger, "close", lambda self, discard: self.file.close())
+    monkeypatch.setattr(evaluate_module.shutil, "rmtree", lambda *arguments, **settings: None)
     main(command)
+    assert (tmp_path / "results" / "results.json.partial").is_dir()
     tiny_bert(len(tiny_tokenizer()), seed=1).save_pretrained(model_folder)
     main(command)
     model = tiny_bert(len(tiny_tokenizer()), seed=1)
     assert read(tmp_path)["pairs"][0]["score_good"] == pytest.approx(
         reference_score(model, tiny_tokenizer(), "the cat sleeps"), rel=1e-5
     )
+
+
+def test_a_config_that_no_weight_shows_makes_another_model(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = arguments(tmp_path, model_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_module.shutil, "rmtree", lambda *arguments, **settings: None)
+        main(command)
+    before = read(tmp_path)["pairs"][0]["score_good"]
+    path = model_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"layer_norm_eps": 0.5}))
+    main(command)
+    assert read(tmp_path)["pairs"][0]["score_good"] != pytest.approx(before, rel=1e-3)
+
+
+def test_scores_outlive_a_disk_that_is_full_when_results_are_written(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, results: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    command = arguments(tmp_path, model_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_module, "write_results", full)
+        with pytest.raises(OSError, match="No space"):
+            main(command)
+    monkeypatch.setattr(RowScorer, "score", None)
+    assert main(command) == 0
+    assert {path.name for path in (tmp_path / "results").iterdir() if path.is_dir()} == set()
+
+
+def test_scores_that_are_no_numbers_are_no_result(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_bert(len(tiny_tokenizer()))
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[tiny_tokenizer().convert_tokens_to_ids("boy")] = float("nan")
+    model.save_pretrained(model_folder)
+    assert main(arguments(tmp_path, model_folder)) == 2
+    assert "agreement.jsonl:1: the scores are nan" in capsys.readouterr().err
+    assert not (tmp_path / "results" / "results.json").exists()
+
+
+def test_a_tokenizer_of_another_model_is_refused(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_bert(20).save_pretrained(model_folder)
+    assert main(arguments(tmp_path, model_folder)) == 2
+    assert "the model has 20: they do not belong together" in capsys.readouterr().err
+
+
+def test_a_place_for_results_is_looked_for_before_scoring(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_module, "load_model_and_tokenizer", None)
+    (tmp_path / "a.json").mkdir()
+    (tmp_path / "file").touch()
+    for out, message in (
+        ("a.json", "must be a JSON file"),
+        ("a.png", "must be a JSON file"),
+        ("file/a.json", "cannot be made"),
+    ):
+        assert main(arguments(tmp_path, model_folder, "--out", tmp_path / out)) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_one_paradigm_is_not_scored_in_two_sets(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tmp_path, model_folder, "--supplement", tmp_path / "pairs")) == 2
+    assert "both hold agreement" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
@@ -145,6 +218,7 @@ def test_takes_models_in_other_types(tmp_path: Path, model_folder: Path, dtype: 
         (["--temperature", "0"], "temperature is 0.0"),
         (["--tokens-per-batch", "-1"], "tokens_per_batch is -1"),
         (["--method", "within_word_l2r", "--supplement", "nowhere"], "nowhere does not exist"),
+        (["--device", "gpu"], "gpu is no device"),
     ],
 )
 def test_bad_options_end_with_one_line(
