@@ -12,6 +12,7 @@ from typing import Any
 
 from elc_composer.errors import DataError
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, SUPPLEMENT_PARADIGMS, phenomenon_of
+from elc_composer.mds_index import check_shards
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,23 @@ def read_minimal_pairs(location: str | Path) -> list[MinimalPair]:
     """
     if "://" in str(location):
         with tempfile.TemporaryDirectory(prefix="minimal_pairs_") as folder:
-            return list(_from_mds(Path(folder), remote=str(location)))
+            return _checked(_from_mds(Path(folder), remote=str(location)), str(location))
     path = Path(location)
-    if not path.exists():
-        raise DataError(f"{path} does not exist: give a JSONL file, a folder with JSONL files or an MDS folder")
+    if not str(location) or not path.exists():
+        raise DataError(
+            f"{str(location) or 'an empty path'} does not exist: give a JSONL file, a folder with JSONL files or an "
+            "MDS folder"
+        )
     if (path / "index.json").exists():
-        return list(_from_mds(path))
+        return _checked(_from_mds(path), str(path))
     files = [path] if path.is_file() else sorted(path.rglob("*.jsonl"))
-    pairs = list(_unique(pair for file in files for pair in _from_jsonl(file, path)))
+    return _checked((pair for file in files for pair in _from_jsonl(file, path)), str(path))
+
+
+def _checked(found: Iterable[MinimalPair], where: str) -> list[MinimalPair]:
+    pairs = list(_unique(found))
     if not pairs:
-        raise DataError(f"{path} holds no minimal pairs: expected JSONL with sentence_good and sentence_bad")
+        raise DataError(f"{where} holds no minimal pairs: expected JSONL with sentence_good and sentence_bad")
     return pairs
 
 
@@ -71,6 +79,8 @@ def _parse(line: str, file: Path, number: int, source: str) -> MinimalPair:
         row: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where} is not JSON ({error.msg}, column {error.colno})") from None
+    except RecursionError:
+        raise DataError(f"{where} is not a JSON object with sentence_good and sentence_bad") from None
     if not isinstance(row, dict):
         raise DataError(f"{where} is not a JSON object with sentence_good and sentence_bad")
     sentences = [_sentence(row, key, where) for key in ("sentence_good", "sentence_bad")]
@@ -103,6 +113,8 @@ def _sentence(row: dict[str, Any], key: str, where: str) -> str:
         raise DataError(f"{where} has no {key!r} (it has {', '.join(map(repr, row)) or 'no keys'})")
     if not isinstance(row[key], str) or not row[key].strip():
         raise DataError(f"{where}: {key} is {row[key]!r}, expected a sentence")
+    if any("\ud800" <= character <= "\udfff" for character in row[key]):
+        raise DataError(f"{where}: {key} is {row[key]!r}, with half a surrogate pair, which is no character")
     return row[key]
 
 
@@ -142,19 +154,25 @@ def _from_mds(folder: Path, remote: str | None = None) -> Iterator[MinimalPair]:
 
     columns = [column.name for column in fields(MinimalPair)]
     try:
-        index = json.loads(fetch("index.json"))
+        shards = json.loads(fetch("index.json"))["shards"]
     except Exception as error:  # every store has errors of its own for a bucket or file that is not there
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(f"no MDS folder of minimal pairs at {remote or folder} ({reason})") from None
+    check_shards(str(remote or folder), shards)
     with tempfile.TemporaryDirectory(prefix="minimal_pairs_") as unpacked:
-        for shard in index["shards"]:
+        for shard in shards:
             missing = set(columns).difference(shard["column_names"])
             if missing:
                 lacking = ", ".join(sorted(missing))
                 raise DataError(f"{remote or folder} holds no minimal pairs: its shards lack the columns {lacking}")
             stored = shard["zip_data"] or shard["raw_data"]
-            data = fetch(stored["basename"])
-            raw = decompress(shard["compression"], data) if shard["zip_data"] else data
-            (Path(unpacked) / shard["raw_data"]["basename"]).write_bytes(raw)
-            for sample in reader_from_json(unpacked, None, shard):
+            try:
+                data = fetch(stored["basename"])
+                raw = decompress(shard["compression"], data) if shard["zip_data"] else data
+                (Path(unpacked) / shard["raw_data"]["basename"]).write_bytes(raw)
+                samples = list(reader_from_json(unpacked, None, shard))
+            except Exception as error:  # stores and compressions have errors of their own
+                reason = str(error).strip().split("\n")[0] or type(error).__name__
+                raise DataError(f"{remote or folder}: shard {stored['basename']} cannot be read ({reason})") from None
+            for sample in samples:
                 yield MinimalPair(**{name: sample[name] for name in columns})
