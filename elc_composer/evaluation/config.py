@@ -82,6 +82,10 @@ class MinimalPairsConfig:
 
     def __post_init__(self) -> None:
         self.ties = Ties(self.ties)
+        if self.subset_per_paradigm is not None and self.subset_per_paradigm < 1:
+            raise ConfigError(
+                f"subset_per_paradigm is {self.subset_per_paradigm}: it must be at least 1, or null for all"
+            )
         if not re.fullmatch(r"\w[\w.-]*", self.label):
             raise ConfigError(f"the label {self.label!r} of a set of minimal pairs must be a plain word such as blimp")
         if self.subset_per_paradigm is not None and self.subset_per_paradigm < 1:

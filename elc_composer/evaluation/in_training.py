@@ -57,10 +57,12 @@ def minimal_pair_evaluators(
         eval_interval: Composer time string, for sets that name none.
 
     Raises:
-        ConfigError: two sets of one label, or an interval that is none.
+        ConfigError: a set without a path, two of one label, or an interval that is none.
         DataError: as `read_minimal_pairs` and `encode_sentences`.
     """
     labels = [config.label for config in configs]
+    if unnamed := [config.label for config in configs if not config.path]:
+        raise ConfigError(f"the set of minimal pairs {unnamed[0]!r} has no path: name its folder")
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ConfigError(f"two sets of minimal pairs have the label {twice[0]!r}: give each its own")

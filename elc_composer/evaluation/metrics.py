@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ def _paradigm_credit(batch: Batch, outputs: Any) -> Tensor:
     if _CREDIT not in batch:
         good, bad = pair_scores(batch, outputs).unbind(dim=1)
         credit = (good > bad).float() + batch["tie_credit"] * (good == bad).float()
+        # Scores that are no numbers lose no pair: they make the accuracy none, too.
+        credit = credit.masked_fill(torch.isnan(good) | torch.isnan(bad), math.nan)
         batch[_CREDIT] = torch.zeros_like(batch["paradigm_pairs"]).index_add_(0, batch["pair_paradigm"], credit)
     return batch[_CREDIT]
 
@@ -48,7 +51,7 @@ class MinimalPairAccuracy(Metric):
 
     `update(batch, outputs)` takes a batch of `PairBatches` and the model's outputs; pairs of other paradigms are passed
     over. `compute()` gives the accuracy over all pairs, or with `groups` the mean of the groups' accuracies; a group
-    without pairs counts nowhere, and without any pair the result is NaN.
+    without pairs counts nowhere, and without any pair, or with a score that is NaN, the result is NaN.
     """
 
     full_state_update = False

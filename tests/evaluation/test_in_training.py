@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,23 @@ def test_a_tie_counts_as_configured(tmp_path: Path, ties: Ties, accuracy: float)
     assert logged(run, "metrics/tiny/overall") == [(0, accuracy)]
 
 
+def test_scores_that_are_no_numbers_are_no_accuracy(tmp_path: Path) -> None:
+    config = MinimalPairsConfig(path=str(write_pairs(tmp_path / "pairs")), label="tiny")
+    tokenizer = tiny_tokenizer()
+    model = tiny_bert(len(tokenizer))
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[tokenizer.convert_tokens_to_ids("who")] = float("nan")
+        model.cls.predictions.decoder.weight = torch.nn.Parameter(
+            torch.randn_like(model.cls.predictions.decoder.weight)
+        )
+    run = trainer(minimal_pair_evaluators([config], tokenizer), model)
+    run.eval()
+    found = {name: logged(run, f"metrics/tiny/{name}")[0][1] for name in ("order", "overall", "agreement")}
+    assert math.isnan(found["order"])
+    assert math.isnan(found["overall"])
+    assert 0 <= found["agreement"] <= 1
+
+
 def test_a_subset_is_the_same_each_time(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "pairs")
     config = MinimalPairsConfig(path=str(folder), subset_per_paradigm=2)
@@ -189,5 +207,9 @@ def test_names_what_is_wrong(tmp_path: Path) -> None:
         minimal_pair_evaluators([config, config], tiny_tokenizer())
     with pytest.raises(DataError, match=r"agreement.jsonl:2: .* has 11 tokens, the model takes 10"):
         minimal_pair_evaluators([config], tiny_tokenizer(), max_length=10)
+    with pytest.raises(ConfigError, match="'blimp' has no path"):
+        minimal_pair_evaluators([MinimalPairsConfig()], tiny_tokenizer())
+    with pytest.raises(ConfigError, match="subset_per_paradigm is 0"):
+        MinimalPairsConfig(path=str(folder), subset_per_paradigm=0)
     with pytest.raises(ConfigError, match="eval_interval 'often'"):
         minimal_pair_evaluators([config], tiny_tokenizer(), eval_interval="often")
