@@ -14,6 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from elc_composer.errors import ConfigError, DataError
+from elc_composer.mds_index import check_shards
 from streaming_prep.manifest import MANIFEST, Manifest, read_manifest
 from streaming_prep.remote import Download, is_remote
 from streaming_prep.shards import read_shard
@@ -41,8 +42,10 @@ class Prepared:
         """Streaming's description of each shard of an output such as `seq_128/train`."""
         if output not in self._indexes:
             try:
-                self._indexes[output] = json.loads(self.read(f"{output}/index.json"))["shards"]
-            except (ValueError, KeyError, TypeError) as error:
+                shards = json.loads(self.read(f"{output}/index.json"))["shards"]
+                check_shards(f"{self.place}/{output}", shards)
+                self._indexes[output] = shards
+            except (AttributeError, ValueError, KeyError, TypeError) as error:
                 if isinstance(error, DataError):
                     raise
                 raise DataError(f"{output}/index.json is damaged") from None

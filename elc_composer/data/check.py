@@ -15,10 +15,10 @@ from streaming.base.world import World
 from elc_composer.data.checked_stream import CheckedStream
 from elc_composer.data.config import DataConfig
 from elc_composer.data.index_file import read_index
-from elc_composer.data.mds_index import check_shards
 from elc_composer.data.paths import StreamPlace, resolve_all
 from elc_composer.data.storage import START_PATIENCE, patiently, reason_of
 from elc_composer.errors import ConfigError, DataError
+from elc_composer.mds_index import check_shards
 
 SAMPLES_READ = 64
 """Samples of every stream's first shard that are looked at."""

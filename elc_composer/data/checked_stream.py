@@ -19,9 +19,9 @@ from streaming.base.format import FileInfo, Reader, get_index_basename
 from streaming.base.hashing import get_hash
 from streaming.base.world import World
 
-from elc_composer.data.mds_index import check_shards
 from elc_composer.data.storage import Unreachable, downloader_for, is_disk_full, may_pass, reason_of
 from elc_composer.errors import DataError
+from elc_composer.mds_index import check_shards
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ class CheckedStream(Stream):
         Raises:
             DataError: where the index cannot be had, or names what must not be read.
         """
-        shards = super().get_shards(world, allow_unsafe_types=False)
+        # Ours is stricter than Streaming's check, and like it runs before anything is read.
+        shards = super().get_shards(world, allow_unsafe_types=True)
         check_shards(self.source, json.loads(Path(self.local, self.split, get_index_basename()).read_text())["shards"])
         return shards
 
