@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
 from elc_composer.callbacks.metrics_file import read_metrics
 from tests.conftest import ROOT
-from tests.multirank.launch import launch
+from tests.multirank.launch import free_port, launch
 from tests.runs import prepare_toy, tiny_overrides
 from tests.warm import Start, sample_ids, warm
 
@@ -170,6 +175,20 @@ def test_two_ranks_then_one_then_two_see_the_same_samples(runs: Runs, alone: Run
     assert difference(runs, alone) <= 1e-4
 
 
+def test_a_damaged_newest_checkpoint_is_passed_over(runs: Runs, alone: Runs) -> None:
+    shutil.copytree(alone.folder, runs.folder)
+    newest = runs.folder / "checkpoints" / LAST
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    assert runs() == [0], runs.output[-2000:]
+    assert f"{LAST} is damaged; falling back to the one before" in runs.output
+    assert f"{LAST}.damaged" in runs.checkpoints
+    assert difference(runs, alone) == 0.0
+    events = [json.loads(line) for line in (runs.folder / "events.jsonl").read_text().splitlines()]
+    assert [(event["event"], event["step"]) for event in events[-4:]] == [
+        ("fell_back", 8), ("resumed", 8), ("saved", 12), ("finished", 12),
+    ]  # fmt: skip
+
+
 SHARDED = {"parallelism__strategy": "fsdp2", "parallelism__sharded_checkpoints": True}
 
 
@@ -279,9 +298,32 @@ def test_checkpoints_go_to_s3_and_come_back_and_no_secret_stays_anywhere(runs: R
     assert variable not in config
 
 
-def test_the_launchers_pass_the_exit_code_on(runs: Runs) -> None:
+@pytest.mark.slow
+@pytest.mark.multirank
+def test_composers_launcher_passes_the_exit_code_on(runs: Runs) -> None:
     runs.folder.mkdir()
     plan = json.dumps({"faults": [fault(2, "after_loss", "SIGTERM")]})
     done = launch(JOB, plan, *runs.arguments(), n=2, check=False)
     assert done.returncode == 75, done.stderr[-3000:]
+    assert runs.checkpoints == {"ba2-rank0.pt"}
+
+
+@pytest.mark.slow
+@pytest.mark.multirank
+def test_this_projects_launcher_passes_a_notice_to_itself_on(runs: Runs) -> None:
+    """The fault stops rank 0 in the middle of a batch; then the launcher, and nobody else, gets SIGTERM."""
+    runs.folder.mkdir()
+    plan = json.dumps({"record": str(runs.folder / "samples"), "faults": [fault(2, "after_loss", "SIGSTOP")]})
+    command = [sys.executable, "-m", "elc_composer.launch", "-n", "2", "--master_port", str(free_port()), str(JOB)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    launcher = subprocess.Popen([*command, plan, *runs.arguments()], env=environment, cwd=ROOT)
+    children = psutil.Process(launcher.pid)
+    while not any(child.status() == psutil.STATUS_STOPPED for child in children.children()):
+        assert launcher.poll() is None
+        time.sleep(0.1)
+    launcher.terminate()
+    time.sleep(0.5)
+    for child in children.children():
+        child.resume()
+    assert launcher.wait(300) == 75
     assert runs.checkpoints == {"ba2-rank0.pt"}

@@ -1,9 +1,9 @@
-"""Runs as a user starts them: training, stages, evaluation, files, resumption, ranks, and bad input."""
+"""Runs as a user starts them: training, stages, evaluation, files, and bad input; tests/test_resume.py kills them."""
 
 from __future__ import annotations
 
 import json
-import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -37,17 +37,7 @@ def finished(prepared: Path, vocab_size: int, tmp_path_factory: pytest.TempPathF
     return folder
 
 
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    return torch.load(checkpoint, weights_only=False, map_location="cpu")["state"]["model"]
-
-
-def largest_difference(left: Path, right: Path) -> float:
-    ours, theirs = weights(left), weights(right)
-    assert ours.keys() == theirs.keys()
-    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
-
-
-def test_a_run_leaves_metrics_checkpoints_and_what_explains_it(finished: Path) -> None:
+def test_a_run_leaves_metrics_checkpoints_and_what_explains_it(finished: Path, prepared: Path) -> None:
     metrics = read_metrics(finished / "metrics.jsonl")
     assert [step for step, _ in metrics["loss/train/total"]] == list(range(12))
     assert metrics["loss/train/total"][-1][1] < metrics["loss/train/total"][0][1]
@@ -58,39 +48,16 @@ def test_a_run_leaves_metrics_checkpoints_and_what_explains_it(finished: Path) -
         "layer_weights/layer_3/from_0",
     } <= metrics.keys()
     names = {path.name for path in finished.iterdir()}
-    assert {"config.yaml", "model_config.json", "tokenizer", "checkpoints", "layer_weights.png"} <= names
+    explained = {"config.yaml", "metadata.json", "model_config.json", "tokenizer", "events.jsonl"}
+    assert {*explained, "checkpoints", "layer_weights.png"} <= names
+    facts = json.loads((finished / "metadata.json").read_text())
+    assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert facts["ranks"] == 1
+    manifest = prepared / "data" / "manifest.json"
+    assert [stream["manifest_sha256"] for stream in facts["data"]] == [sha256(manifest.read_bytes()).hexdigest()]
+    assert {"gradient/norm", "lr-Lamb/group0"} <= metrics.keys()
     saved = {path.name for path in (finished / "checkpoints").iterdir() if not path.is_symlink()}
     assert saved == {"ba4-rank0.pt", "ba6-rank0.pt", "ba8-rank0.pt", "ba12-rank0.pt"}
-
-
-@pytest.mark.parametrize("stop", [4, 6, 8], ids=["first stage", "border", "second stage"])
-def test_a_resumed_run_ends_with_the_same_bits(
-    stop: int, prepared: Path, vocab_size: int, finished: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(finished, run, symlinks=True)
-    for checkpoint in (run / "checkpoints").iterdir():
-        step = checkpoint.name.removeprefix("ba").removesuffix("-rank0.pt")
-        if checkpoint.is_symlink() or int(step) > stop:
-            checkpoint.unlink()
-    done = composer(CONFIG, *tiny_overrides(prepared, run, vocab_size))
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert largest_difference(run / "checkpoints" / "ba12-rank0.pt", finished / "checkpoints" / "ba12-rank0.pt") == 0.0
-    steps = [step for step, _ in read_metrics(run / "metrics.jsonl")["loss/train/total"]]
-    assert steps == list(range(12))
-
-
-def test_a_damaged_newest_checkpoint_is_passed_over(
-    prepared: Path, vocab_size: int, finished: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(finished, run, symlinks=True)
-    newest = run / "checkpoints" / "ba12-rank0.pt"
-    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    done = composer(CONFIG, *tiny_overrides(prepared, run, vocab_size))
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "ba12-rank0.pt is damaged" in done.stdout + done.stderr
-    assert largest_difference(newest, finished / "checkpoints" / "ba12-rank0.pt") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -105,21 +72,6 @@ def test_another_run_is_not_continued(
         main([str(CONFIG), *tiny_overrides(prepared, finished, vocab_size), override])
     assert message in capsys.readouterr().err
     assert (finished / "config.yaml").read_text() == before
-
-
-@pytest.mark.multirank
-def test_two_ranks_train_as_one(prepared: Path, vocab_size: int, finished: Path, tmp_path: Path) -> None:
-    done = composer(CONFIG, *tiny_overrides(prepared, tmp_path, vocab_size), ranks=2)
-    assert done.returncode == 0, done.stderr[-4000:]
-    one, two = (read_metrics(folder / "metrics.jsonl") for folder in (finished, tmp_path))
-    for name in ("loss/train/total", "metrics/toy/overall", "metrics/dev/LanguageCrossEntropy"):
-        together, alone = dict(two[name]), dict(one[name])
-        assert len(together) >= 2
-        assert max(abs(alone[step] - value) for step, value in together.items()) <= 1e-4, name
-    assert (
-        largest_difference(tmp_path / "checkpoints" / "ba12-rank0.pt", finished / "checkpoints" / "ba12-rank0.pt")
-        <= 1e-4
-    )
 
 
 @pytest.mark.multirank
@@ -145,13 +97,22 @@ BAD = {
     "precision": (["precision=amp_bf16"], "amp_bf16 needs a GPU"),
     "triton": (["model.kernels=triton"], "model.kernels: triton needs a CUDA device"),
     "kernels": (["model.kernels=fast"], "model.kernels 'fast' is none of auto, eager, torch, triton"),
-    "recomputing": (["parallelism.activation_checkpointing=true"], "activation_checkpointing needs strategy fsdp1"),
     "sharded files": (["parallelism.sharded_checkpoints=true"], "sharded_checkpoints needs strategy fsdp1"),
     "fractions": (["stages.0.fraction=0.7"], "the fractions sum to 1.2"),
     "schedule": (["schedule.name=sine"], "schedule.name"),
     "optimizer": (["optimizer.name=sgd"], "optimizer.name"),
     "save interval": (["checkpoints.save_interval=often"], "checkpoints.save_interval is 'often'"),
     "evaluation interval": (["evaluators.eval_interval=5.5ba"], "evaluators.eval_interval is '5.5ba'"),
+    "automatic microbatch": (["stages.0.device_train_microbatch_size=auto"], "auto needs a GPU"),
+    "login in an address": (
+        ["loggers.mlflow.tracking_uri=https://me:hunter2@host/"],
+        "'loggers.mlflow.tracking_uri' is an address with a user name or password in it",
+    ),
+    "other store": (["checkpoints.save_folder=gs://bucket/run"], "must be a folder, or s3://bucket/prefix"),
+    "norms of shards": (
+        ["callbacks.optimizer_monitor.batch_log_interval=1", "parallelism.strategy=fsdp2"],
+        "callbacks.optimizer_monitor sees a rank's own part only",
+    ),
     "microbatch": (["stages.0.device_train_microbatch_size=0"], "stages[0].device_train_microbatch_size is 0"),
     "heads": (["model.num_attention_heads=0"], "model.num_attention_heads is 0"),
     "mask id": (["model.mask_token_id=5"], "model.mask_token_id is 5 but the tokenizer's is 4"),
@@ -171,6 +132,7 @@ def test_bad_input_is_one_line_before_training(
     assert exit_.value.code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in line
+    assert "hunter2" not in line
     assert not (run / "metrics.jsonl").exists()
 
 

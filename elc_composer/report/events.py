@@ -25,7 +25,9 @@ class Event:
 def find_events(run: RunFolder) -> list[Event]:
     """A run's events in the order of their steps."""
     borders = list(_stages(run))
-    found = [*borders, *_restarts(run), *_faults(run), *_microbatches(run, {event.step for event in borders})]
+    # What the run noted itself is better than what its metrics hint at.
+    restarts = _noted(run) if run.events else _restarts(run)
+    found = [*borders, *restarts, *_faults(run), *_microbatches(run, {event.step for event in borders})]
     if run.checkpoints:
         steps = ", ".join(f"{step:,}" for step in run.checkpoints[-12:])
         found.append(Event(run.checkpoints[-1], "checkpoint", f"newest checkpoint on disk (there are: {steps})"))
@@ -44,6 +46,27 @@ def _stages(run: RunFolder) -> Iterator[Event]:
         if first <= run.step:
             length, batch = stage.get("seq_length"), stage.get("global_train_batch_size")
             yield Event(first, "stage", f"stage {number} begins: {length} tokens a sequence, {batch} sequences a step")
+
+
+NOTED = {
+    "started": "restart",
+    "resumed": "restart",
+    "preempted": "restart",
+    "fell_back": "fault",
+    "bad_loss": "fault",
+    "rolled_back": "fault",
+    "stopped": "fault",
+    "finished": "note",
+}
+"""What `events.jsonl` calls it, and the kind that it is here; what is not listed is shown by other means."""
+
+
+def _noted(run: RunFolder) -> Iterator[Event]:
+    for number, line in enumerate(run.events):
+        kind = NOTED.get(line["event"])
+        if kind is not None and not (number == 0 and line["event"] == "started"):
+            name, time = line["event"].replace("_", " "), str(line.get("time", ""))[:16].replace("T", " ")
+            yield Event(line["step"], kind, f"{name} {line.get('text', '')} ({time} UTC)")
 
 
 def _restarts(run: RunFolder) -> Iterator[Event]:

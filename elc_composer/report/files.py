@@ -61,6 +61,8 @@ class RunFolder:
     """Lines of log files that speak of faults."""
     written: float
     """When metrics were last written, seconds since 1970."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """Lines of `events.jsonl`, in the order in which they were written."""
 
     @property
     def step(self) -> int:
@@ -132,6 +134,7 @@ def read_run(folder: Path) -> RunFolder:
         unreadable=records.unreadable,
         log=fault_lines(folder),
         written=path.stat().st_mtime,
+        events=read_events(folder / "events.jsonl"),
     )
 
 
@@ -155,6 +158,19 @@ def read_records(path: Path) -> Records:
             rows[-1].update(record)
         else:
             rows.append(record)
+    return found
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Lines of an event log; what is not whole is left out, and nothing counts as overwritten."""
+    found = []
+    for line in _text(path).splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("event"), str):
+            found.append(record)
     return found
 
 

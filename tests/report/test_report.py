@@ -154,6 +154,25 @@ def test_restarts_show_as_a_gap_in_the_rates_or_a_step_back(tmp_path: Path) -> N
     assert found.metrics["loss/train/total"].steps == list(range(80))
 
 
+def test_what_the_run_noted_itself_is_shown_instead_of_guesses(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    lines = [
+        {"event": "started", "step": 0, "text": "on 1 rank"},
+        {"event": "saved", "step": 20, "text": "checkpoint ba20-rank0.pt"},
+        {"event": "preempted", "step": 25, "text": "after 25 of 100 steps"},
+        {"event": "fell_back", "step": 20, "text": "a newer checkpoint is damaged: ba25-rank0.pt: it is cut off"},
+        {"event": "resumed", "step": 20, "text": "from ba20-rank0.pt on 2 ranks"},
+        {"event": "bad_loss", "step": 60, "text": "the loss of step 59 is nan"},
+    ]
+    write_lines(run / "events.jsonl", [{"time": "2026-01-01T10:00:00+00:00", "ranks": 1, **line} for line in lines])
+    with (run / "events.jsonl").open("a") as file:
+        file.write('{"event": "torn')
+    found = read_run(run)
+    assert [step for step, _ in events_of(found, "restart")] == [20, 25]
+    assert events_of(found, "restart")[0][1] == "resumed from ba20-rank0.pt on 2 ranks (2026-01-01 10:00 UTC)"
+    assert [step for step, _ in events_of(found, "fault")] == [20, 60]
+
+
 def test_stages_and_faults_are_events(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     rows = [metrics_at(step) for step in range(100)]
