@@ -13,6 +13,7 @@ from streaming import StreamingDataLoader
 from torch.utils.data import DataLoader, Dataset
 
 from elc_composer.data.checked_stream import CheckedStream
+from elc_composer.callbacks.preemption import ignore_notice
 from elc_composer.data.collate import MaskingCollator, Segment
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import IGNORED, MaskingConfig, TokenIds
@@ -129,6 +130,7 @@ def build_train_loader(
             "prefetch_factor": config.prefetch_factor,
             "persistent_workers": True,
             "timeout": config.batch_timeout,
+            "worker_init_fn": ignore_notice,
         }
     loader = WholeEpochLoader(
         dataset,
