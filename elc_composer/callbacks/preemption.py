@@ -92,8 +92,3 @@ class Preemption(Callback):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         dist.barrier()
         raise SystemExit(EXIT_CODE)
-
-
-def ignore_notice(worker: int = 0) -> None:
-    """For `DataLoader(worker_init_fn=...)`: a notice that goes to all of a job's processes must not end the loaders."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,6 @@ from streaming import StreamingDataLoader
 from torch.utils.data import DataLoader, Dataset
 
 from elc_composer.data.checked_stream import CheckedStream
-from elc_composer.callbacks.preemption import ignore_notice
 from elc_composer.data.collate import MaskingCollator, Segment
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import IGNORED, MaskingConfig, TokenIds
@@ -130,7 +130,7 @@ def build_train_loader(
             "prefetch_factor": config.prefetch_factor,
             "persistent_workers": True,
             "timeout": config.batch_timeout,
-            "worker_init_fn": ignore_notice,
+            "worker_init_fn": _ignore_notice,
         }
     loader = WholeEpochLoader(
         dataset,
@@ -212,6 +212,11 @@ def _open(
 def _last_sentence(error: DataError) -> str:
     *before, last = str(error).strip().splitlines()
     return re.sub(r"^[\w.]+: ", "", last) if before else last
+
+
+def _ignore_notice(worker: int) -> None:
+    # A notice of pre-emption often goes to all processes of a job; the ranks still need their workers for a batch.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _stage_seed(seed: int, stage: int) -> int:
