@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .configuration_elc import ElcConfig
+from .dropout import Dropout
+from .dropout import dropout as drop
 from .kernels import resolve_kernels
 from .triton_attention import supported, triton_attention
 
@@ -84,7 +86,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(size, size)
         self.pre_layer_norm = nn.LayerNorm(size, config.layer_norm_eps, elementwise_affine=False)
         self.post_layer_norm = nn.LayerNorm(size, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob, config.kernels)
 
     def forward(self, x: Tensor, padding: Tensor | None, relative: Tensor, buckets: Tensor) -> Tensor:
         """Attend.
@@ -103,41 +105,76 @@ class Attention(nn.Module):
         value = self.in_proj_v(x).unflatten(-1, (self.heads, self.head_size))
         position = self.in_proj_qk(self.dropout(relative)).unflatten(-1, (2, self.heads, self.head_size))
         kernels = resolve_kernels(self.kernels, x)
+        dropout = self.attention_dropout if self.training else 0.0
         if kernels == "triton" and supported(query_key, len(position)):
-            dropout = self.attention_dropout if self.training else 0.0
             mask = None if padding is None else padding.flatten(1)
             context = triton_attention(query_key, value, position, by_distance(buckets), mask, self.scale, dropout)
         else:
-            context = self._attend(query_key, value, position, padding, buckets, fused=kernels != "eager")
+            attend = plain_attention if kernels == "eager" else torch_attention
+            context = attend(query_key, value, position, buckets, padding, self.scale, dropout)
         return self.dropout(self.post_layer_norm(self.out_proj(context.flatten(2))))
 
-    def _attend(
-        self,
-        query_key: Tensor,
-        value: Tensor,
-        position: Tensor,
-        padding: Tensor | None,
-        buckets: Tensor,
-        fused: bool,
-    ) -> Tensor:
-        """The arguments of `triton_attention` -> `[B, T, heads, head_size]`, by torch's own operators."""
-        query, key = query_key.transpose(1, 3).unbind(2)
-        value = value.transpose(1, 2)
-        query_position, key_position = (position * self.scale).transpose(0, 2).unbind(1)
-        # Sequences so short that there are fewer distances than buckets: no look-up is needed.
-        short = fused and 2 * len(buckets) - 1 <= len(position)
-        look_up = bias_by_distance if short else bias_by_bucket
-        bias = look_up(query, key, query_position, key_position, buckets)
-        if padding is not None:
-            bias = bias.masked_fill(padding, torch.finfo(bias.dtype).min)
-        # The CPU's fused kernel has no gradient for a bias; what torch falls back to is slower than the plain form.
-        if fused and (bias.is_cuda or not bias.requires_grad):
-            dropout = self.attention_dropout if self.training else 0.0
-            context = F.scaled_dot_product_attention(query, key, value, bias, dropout, scale=self.scale)
-        else:
-            scores = torch.softmax(query @ key.transpose(-1, -2) * self.scale + bias, dim=-1)
-            context = F.dropout(scores, self.attention_dropout, self.training) @ value
-        return context.transpose(1, 2)
+
+def plain_attention(
+    query_key: Tensor,
+    value: Tensor,
+    position: Tensor,
+    buckets: Tensor,
+    padding: Tensor | None,
+    scale: float,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attend, written out.
+
+    Args:
+        query_key: `[B, T, 2, heads, head_size]` queries, then keys.
+        value: `[B, T, heads, head_size]`.
+        position: `[R, 2, heads, head_size]` queries, then keys, of the relative embeddings.
+        buckets: `[T, T]` int64, row of `position` for each query and key.
+        padding: `[B, 1, 1, T]` bool, True at padded keys, or None.
+        scale: factor of all scores.
+        dropout: share of the attention probabilities that is dropped.
+
+    Returns:
+        `[B, T, heads, head_size]`.
+    """
+    query, key = query_key.transpose(1, 3).unbind(2)
+    bias = bias_by_bucket(query, key, *(position * scale).transpose(0, 2).unbind(1), buckets)
+    return softmax_attention(query, key, value, masked(bias, padding), scale, dropout)
+
+
+def torch_attention(
+    query_key: Tensor,
+    value: Tensor,
+    position: Tensor,
+    buckets: Tensor,
+    padding: Tensor | None,
+    scale: float,
+    dropout: float = 0.0,
+) -> Tensor:
+    """The same as `plain_attention`, in whatever torch offers that is faster."""
+    query, key = query_key.transpose(1, 3).unbind(2)
+    # Sequences so short that there are fewer distances than buckets need no look-up.
+    look_up = bias_by_distance if 2 * len(buckets) - 1 <= len(position) else bias_by_bucket
+    bias = masked(look_up(query, key, *(position * scale).transpose(0, 2).unbind(1), buckets), padding)
+    # The CPU's fused kernel has no gradient for a bias; what torch falls back to is slower than the plain form.
+    if bias.requires_grad and not bias.is_cuda:
+        return softmax_attention(query, key, value, bias, scale, dropout, "torch")
+    fused = F.scaled_dot_product_attention(query, key, value.transpose(1, 2), bias, dropout, scale=scale)
+    return fused.transpose(1, 2)
+
+
+def softmax_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float, dropout: float, kernels: str = "eager"
+) -> Tensor:
+    """`[B, heads, T, head_size]` queries and keys, `[B, T, heads, head_size]` values -> as the values."""
+    probabilities = torch.softmax(query @ key.transpose(-1, -2) * scale + bias, dim=-1)
+    return (drop(probabilities, dropout, True, kernels) @ value.transpose(1, 2)).transpose(1, 2)
+
+
+def masked(bias: Tensor, padding: Tensor | None) -> Tensor:
+    """The lowest finite score at padded keys."""
+    return bias if padding is None else bias.masked_fill(padding, torch.finfo(bias.dtype).min)
 
 
 def bias_by_bucket(query: Tensor, key: Tensor, query_position: Tensor, key_position: Tensor, buckets: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from .attention import Attention, RelativePositions
 from .configuration_elc import ElcConfig
+from .dropout import Dropout
 from .layer_mixing import Links, linked_mix
 
 
@@ -28,7 +29,7 @@ class Embedding(nn.Module):
         self.word_layer_norm = nn.LayerNorm(size, config.layer_norm_eps, elementwise_affine=False)
         self.relative_embedding = nn.Parameter(torch.empty(2 * config.position_bucket_size - 1, size))
         self.relative_layer_norm = nn.LayerNorm(size, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob, config.kernels)
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """`[B, T]` ids -> `[B, T, D]` embeddings and `[2 * bucket_size - 1, D]` relative embeddings."""
@@ -65,7 +66,7 @@ class FeedForward(nn.Module):
             GatedGelu(),
             nn.LayerNorm(inner, eps, elementwise_affine=False),
             ScaledInitLinear(inner, hidden, layer),
-            nn.Dropout(config.hidden_dropout_prob),
+            Dropout(config.hidden_dropout_prob, config.kernels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,7 +150,7 @@ class MaskedLMHead(nn.Module):
             nn.Linear(size, size),
             nn.GELU(),
             nn.LayerNorm(size, eps, elementwise_affine=False),
-            nn.Dropout(config.hidden_dropout_prob),
+            Dropout(config.hidden_dropout_prob, config.kernels),
             nn.Linear(size, config.vocab_size),
         )
 

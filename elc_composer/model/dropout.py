@@ -1,0 +1,63 @@
+"""Dropout that does not spend its time on random numbers on a CPU.
+
+torch draws a float for every element there, on one thread; 16 bits of an integer decide as well, at a sixth of the time
+(docs/performance.md). What is kept is remembered in a byte an element, a quarter of torch's float.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from .kernels import resolve_kernels
+
+LEVELS = 1 << 16
+LANES = 4
+"""16-bit numbers in what the generator draws at once."""
+
+
+class Dropout(nn.Dropout):
+    """`torch.nn.Dropout`, drawing fewer bits on a CPU unless `kernels` is `eager`."""
+
+    def __init__(self, p: float, kernels: str) -> None:
+        super().__init__(p)
+        self.kernels = kernels
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As `dropout`."""
+        return dropout(input, self.p, self.training, self.kernels)
+
+
+def dropout(x: Tensor, p: float, training: bool, kernels: str) -> Tensor:
+    """Each element is 0 with probability `p`, to the nearest 1 / 65,536; what is kept grows so that means stay."""
+    if not training or p == 0.0:
+        return x
+    levels = round(p * LEVELS)
+    few_bits = x.device.type == "cpu" and 0 < levels < LEVELS and not torch.compiler.is_compiling()
+    if few_bits and resolve_kernels(kernels, x) != "eager":
+        return SixteenBitDropout.apply(x, levels)
+    return F.dropout(x, p)
+
+
+class SixteenBitDropout(torch.autograd.Function):
+    """Drops an element where 16 random bits, as a number, are below `levels`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, levels: int) -> Tensor:
+        """`x` of any shape, on the CPU; numbers come from torch's default generator."""
+        drawn = torch.empty(-(-x.numel() // LANES), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+        kept = (drawn.view(torch.int16)[: x.numel()] >= levels - LEVELS // 2).view(x.shape)
+        ctx.save_for_backward(kept)
+        ctx.scale = LEVELS / (LEVELS - levels)
+        return (x * kept).mul_(ctx.scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """The gradient where elements were kept."""
+        (kept,) = ctx.saved_tensors
+        return (gradient * kept).mul_(ctx.scale), None
