@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from elc_composer.analyze.pruning import Shares, describe_shares, distance
 from elc_composer.evaluation.report import write_whole
-from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, new_figure, save
+from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save
 from elc_composer.figures.heatmap import draw_heatmap, small_multiples
 
 Row = dict[str, Any]
@@ -42,7 +42,7 @@ def beside_each_other(shares: dict[str, Shares]) -> Figure:
     """One heatmap a model."""
     figure = small_multiples(list(enumerate(shares.values())), "What each layer reads", len(shares))
     for axes, name in zip(figure.axes, shares):
-        axes.set_title(name, fontsize=9, color=INK)
+        axes.set_title(literal(name), fontsize=9, color=INK)
     return figure
 
 
@@ -86,7 +86,7 @@ def pruning_picture(results: dict[str, list[Row]]) -> Figure:
         y = [row["accuracy"]["macro_paradigms"] for row in shown]
         low, high = zip(*(row["interval_95"]["macro_paradigms"] for row in shown))
         axes.fill_between(x, low, high, color=SERIES[number % len(SERIES)], alpha=0.15, linewidth=0)
-        axes.plot(x, y, marker="o", markersize=4, color=SERIES[number % len(SERIES)], label=name)
+        axes.plot(x, y, marker="o", markersize=4, color=SERIES[number % len(SERIES)], label=literal(name))
     axes.axhline(0.5, color=MUTED, linestyle="--", linewidth=1, label="chance (0.5)")
     axes.set_title("Minimal pairs with small layer weights pruned", loc="left", color=INK, fontsize=11)
     axes.set_xlabel("shares below this are pruned", color=INK)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from elc_composer.evaluation.aggregate import ScoredPairs
 from elc_composer.evaluation.config import Ties
-from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, new_figure
+from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure
 
 AVERAGES = {
     "macro_paradigms": "mean over paradigms",
@@ -98,7 +98,7 @@ def picture(sets: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
     axes.hlines(y, low, high, color=colours, linewidth=1.2, alpha=0.6)
     axes.scatter(accuracy, y, c=colours, s=14, zorder=3)
     axes.axvline(50, color=MUTED, linewidth=0.8, linestyle="--")
-    axes.set_yticks(y, [row["name"] for row in rows], fontsize=6.5, color=INK)
+    axes.set_yticks(y, [literal(row["name"]) for row in rows], fontsize=6.5, color=INK)
     axes.set_xlim(0, 100)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("accuracy, %  (dashed: chance; lines: 95 % interval)", fontsize=8, color=MUTED)
@@ -107,10 +107,10 @@ def picture(sets: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
     for group in shown:
         inside = [i for i, row in enumerate(rows) if row["group"] == group]
         axes.text(
-            1.01, float(np.mean(inside)), group, transform=axes.get_yaxis_transform(), fontsize=7, va="center",
+            1.01, float(np.mean(inside)), literal(group), transform=axes.get_yaxis_transform(), fontsize=7, va="center",
             color=colours[inside[0]],
         )  # fmt: skip
-    axes.set_title(title, fontsize=10, color=INK, loc="left")
+    axes.set_title(literal(title), fontsize=10, color=INK, loc="left")
     return figure
 
 

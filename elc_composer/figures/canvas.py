@@ -15,6 +15,12 @@ GRID = "#e5e7eb"
 SERIES = ("#2563a8", "#d1642b", "#3a8f5c", "#8c5aa8", "#b8932b", "#b0406a", "#3f8f9b", "#6b7280")
 
 
+def literal(text: str) -> str:
+    """A name as matplotlib must be given it: no formula between dollars, no underscore that hides it from legends."""
+    escaped = text.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure of that many inches."""
     figure = Figure(figsize=(width, height), dpi=120, facecolor="white", layout="constrained")

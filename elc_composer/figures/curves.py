@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .canvas import GRID, INK, MUTED, SERIES, new_figure, save
+from .canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save
 
 History = Mapping[str, Sequence[tuple[int, float]]]
 """Name -> (step, value) pairs."""
@@ -49,7 +49,7 @@ def curves(
         if not points:
             continue
         steps, values = zip(*points)
-        color, label = SERIES[index % len(SERIES)], (labels or {}).get(name, name)
+        color, label = SERIES[index % len(SERIES)], literal((labels or {}).get(name, name))
         style = "-" if index < len(SERIES) else "--"
         marker = "o" if len(points) <= 30 else None
         if window > 1 and len(points) > 2 * window:
@@ -59,9 +59,9 @@ def curves(
         axes.plot(steps, values, style, color=color, label=label, linewidth=1.8, marker=marker, markersize=3.5)
     if chance is not None:
         axes.axhline(chance, color=MUTED, linestyle="--", linewidth=1, label=f"chance ({chance:g})")
-    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    axes.set_title(literal(title), loc="left", color=INK, fontsize=11)
     axes.set_xlabel("step", color=INK)
-    axes.set_ylabel(ylabel, color=INK)
+    axes.set_ylabel(literal(ylabel), color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     if ylim is not None:

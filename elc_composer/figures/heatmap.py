@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from .canvas import INK, MUTED, new_figure, pixels, save
+from .canvas import INK, MUTED, literal, new_figure, pixels, save
 
 Rows = Mapping[str, Sequence[float]]
 """Layer label -> its shares of sources 0 (embedding), 1 (layer 1), ..."""
@@ -52,10 +52,10 @@ def heatmap(rows: Rows, title: str, value: str = "share of the layer's input") -
     names = _source_names(sources)
     every = 1 if sources <= 30 else 5
     axes.set_xticks(range(0, sources, every), names[::every])
-    axes.set_yticks(range(0, layers, every), list(rows)[::every])
+    axes.set_yticks(range(0, layers, every), [literal(row) for row in list(rows)[::every]])
     axes.set_xlabel("source (emb: the embedding; n: layer n's output)", color=INK)
     axes.set_ylabel("layer", color=INK)
-    axes.set_title(title, color=INK, loc="left", fontsize=11)
+    axes.set_title(literal(title), color=INK, loc="left", fontsize=11)
     if sources <= 30:
         for y, x in zip(*np.nonzero(~np.isnan(matrix))):
             share = matrix[y, x]
@@ -85,9 +85,9 @@ def small_multiples(history: Sequence[tuple[int, Rows]], title: str, count: int 
         names = _source_names(matrix.shape[1])
         every = max(1, len(names) // 6)
         axes.set_xticks(range(0, len(names), every), names[::every], fontsize=7)
-        axes.set_yticks(range(0, len(rows), every), list(rows)[::every], fontsize=7)
+        axes.set_yticks(range(0, len(rows), every), [literal(row) for row in list(rows)[::every]], fontsize=7)
         axes.set_title(f"step {step:,}", fontsize=9, color=INK)
-    figure.suptitle(title, color=INK, fontsize=11)
+    figure.suptitle(literal(title), color=INK, fontsize=11)
     figure.supxlabel("source", fontsize=9, color=INK)
     figure.supylabel("layer", fontsize=9, color=INK)
     if image is not None:

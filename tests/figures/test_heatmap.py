@@ -90,3 +90,14 @@ def test_smoothing_is_centred_and_keeps_a_line() -> None:
 def test_many_curves_fit(tmp_path: Path) -> None:
     path = draw_curves({f"p{i}": [(s, s * i) for s in range(5)] for i in range(12)}, tmp_path / "a.png", "t", window=2)
     assert path.stat().st_size > 0
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    name = r"_$\nothing$ cost $5"
+    figure = curves({name: [(0, 1.0), (1, 2.0)]}, name, name)
+    assert figure.axes[0].get_legend() is not None
+    figure.savefig(tmp_path / "curves.png")
+    (shown,) = [text for text in figure.axes[0].get_legend().get_texts()]
+    assert shown._preprocess_math(shown.get_text()) == (f" {name}", False)
+    draw_heatmap({name: [1.0]}, tmp_path / "heatmap.png", name)
+    draw_small_multiples([(0, {name: [1.0]})], tmp_path / "several.png", name)
