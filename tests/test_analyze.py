@@ -168,3 +168,23 @@ def test_a_variant_without_layer_weights_is_refused(tmp_path: Path, capsys: pyte
 def test_names_tell_folders_apart() -> None:
     assert tell_apart(["runs/a", "runs/b"]) == ["a", "b"]
     assert tell_apart(["x/run", "y/run"]) == ["x/run", "y/run"]
+
+
+def test_what_would_spoil_the_results_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_model()
+    folder = exported(tmp_path / "model", model)
+    pairs = write_pairs(tmp_path / "pairs")
+    scoring = ["--minimal-pairs", str(pairs), "--prune", "0.2"]
+    (tmp_path / "file").touch()
+    for options, message in (
+        (["--out", str(tmp_path / "file")], "cannot be made"),
+        (["--out", str(tmp_path / "out"), *scoring, "--subset", "0"], "subset_per_paradigm is 0"),
+    ):
+        assert main([str(folder), *options]) == 2
+        assert message in capsys.readouterr().err
+    with torch.no_grad():
+        model.transformer.layers[2].prev_layer_weights[0] = float("nan")
+    broken = exported(tmp_path / "broken", model)
+    assert main([str(folder), str(broken), "--out", str(tmp_path / "out")]) == 2
+    assert "layer weights that are no numbers" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "layer_weights.json").exists()

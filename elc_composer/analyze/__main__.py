@@ -6,6 +6,7 @@ python -m elc_composer.analyze CHECKPOINT [CHECKPOINT ...] --out DIR [--minimal-
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from elc_composer.errors import ConfigError, DataError
 from elc_composer.evaluation.aggregate import ScoredPairs, summarize
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig
 from elc_composer.evaluation.in_training import draw_subset
-from elc_composer.evaluation.models import load_model_and_tokenizer
+from elc_composer.evaluation.models import load_model_and_tokenizer, load_whole
 from elc_composer.evaluation.pairs import MinimalPair, read_minimal_pairs
 from elc_composer.evaluation.score_pairs import score_pairs
 from elc_composer.export import MODEL_CONFIG, beside
@@ -68,6 +69,10 @@ def analyze(options: argparse.Namespace) -> None:
         raise ConfigError("--prune SHARE and --minimal-pairs DIR belong together: give both or neither")
     if any(not 0 < threshold < 1 for threshold in options.prune):
         raise ConfigError(f"--prune {' '.join(map(str, options.prune))}: shares lie between 0 and 1")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {options.out} cannot be made: {error.strerror}") from None
     pairs = read_pairs(options.minimal_pairs, options.subset) if options.minimal_pairs else []
     names = tell_apart(options.checkpoints)
     shares: dict[str, Shares] = {}
@@ -77,6 +82,8 @@ def analyze(options: argparse.Namespace) -> None:
         shares[name] = layer_shares(model)
         if not shares[name]:
             raise ConfigError(f"{location} has no layer weights: of the variants, ltg learns none")
+        if not all(math.isfinite(share) for row in shares[name].values() for share in row):
+            raise DataError(f"{location} has layer weights that are no numbers")
         if pairs:
             results[name] = prune_and_score(model, tokenizer, pairs, options.prune, options.each_layer)
     write_shares(options.out, shares)
@@ -99,7 +106,7 @@ def load(location: str, options: argparse.Namespace, with_tokenizer: bool) -> tu
         kind = read_json(path / "config.json").get("model_type")
         if kind != ElcConfig.model_type:
             raise ConfigError(f"{path} holds a model of type {kind!r}, which has no layer weights")
-        return ElcForMaskedLM.from_pretrained(path), None
+        return load_whole(ElcForMaskedLM, path), None
     config = beside(path, MODEL_CONFIG)
     if config is None:
         raise ConfigError(f"{path} is no exported folder (no config.json) and no run ({MODEL_CONFIG} is not beside it)")

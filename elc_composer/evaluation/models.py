@@ -62,13 +62,13 @@ def _read(path: Path, method: Method, tokenizer: str | None, trust_remote_code: 
         return _from_checkpoint(path, tokenizer)
     where = tokenizer or str(path)
     if own:
-        return _whole(ElcForMaskedLM, path), _tokenizer(PreTrainedTokenizerFast, where)
+        return load_whole(ElcForMaskedLM, path), _tokenizer(PreTrainedTokenizerFast, where)
     kind = AutoModelForCausalLM if method is Method.causal else AutoModelForMaskedLM
-    foreign = _whole(kind, path, trust_remote_code=trust_remote_code)
+    foreign = load_whole(kind, path, trust_remote_code=trust_remote_code)
     return foreign, _tokenizer(AutoTokenizer, where, trust_remote_code=trust_remote_code)
 
 
-def _whole(kind: Any, path: Path, **more: Any) -> torch.nn.Module:
+def load_whole(kind: Any, path: Path, **more: Any) -> torch.nn.Module:
     """A model all of whose parameters are in the folder: transformers makes up those that are not."""
     try:
         model, report = kind.from_pretrained(path, output_loading_info=True, **more)
