@@ -135,12 +135,13 @@ def forward(
         return out, log_sum
     table = position_scores(query_key, position)
     launch, _ = launches(t, d, value.element_size())
-    forward_kernel[(b * h * -(-t // launch.block_m),)](
-        query_key, value, table, buckets, as_bytes(padding, query_key), query_key if seed is None else seed,
-        out, log_sum, b, t, h, scale * LOG2E, *dropout_threshold(dropout),
-        BLOCK_M=launch.block_m, BLOCK_N=launch.block_n, num_warps=launch.warps, num_stages=launch.stages,
-        **shared_arguments(query_key, position, padding, dropout),
-    )  # fmt: skip
+    with torch.cuda.device_of(value):
+        forward_kernel[(b * h * -(-t // launch.block_m),)](
+            query_key, value, table, buckets, as_bytes(padding, query_key), query_key if seed is None else seed,
+            out, log_sum, b, t, h, scale * LOG2E, *dropout_threshold(dropout),
+            BLOCK_M=launch.block_m, BLOCK_N=launch.block_n, num_warps=launch.warps, num_stages=launch.stages,
+            **shared_arguments(query_key, position, padding, dropout),
+        )  # fmt: skip
     return out, log_sum
 
 
@@ -180,8 +181,9 @@ def backward(
         "num_stages": launch.stages,
     }
     grid = (b * h * blocks,)
-    query_gradient_kernel[grid](*given, out, log_sum, d_out, delta, d_query_key, shares, *sizes, **options)
-    key_gradient_kernel[grid](*given, log_sum, d_out, delta, d_query_key, d_value, shares, *sizes, **options)
+    with torch.cuda.device_of(value):
+        query_gradient_kernel[grid](*given, out, log_sum, d_out, delta, d_query_key, shares, *sizes, **options)
+        key_gradient_kernel[grid](*given, log_sum, d_out, delta, d_query_key, d_value, shares, *sizes, **options)
     d_position = shares.sum(0, dtype=torch.float32)[:rows]
     return d_query_key, d_value, d_position.to(position.dtype)
 

@@ -123,7 +123,7 @@ def forward_kernel(
     h = (stream % H).to(tl.int64)
     width = H * D
     BY_QUERY = TABLE + (h * B + b) * T * BLOCK_R
-    BY_KEY = BY_QUERY + H.to(tl.int64) * B * T * BLOCK_R
+    BY_KEY = TABLE + ((h + H) * B + b) * T * BLOCK_R
     Q = QK + b * T * 2 * width + h * D
     V += b * T * width + h * D
     PADDING += b * T
@@ -182,7 +182,7 @@ def query_gradient_kernel(
     h = (stream % H).to(tl.int64)
     width = H * D
     BY_QUERY = TABLE + (h * B + b) * T * BLOCK_R
-    BY_KEY = BY_QUERY + H.to(tl.int64) * B * T * BLOCK_R
+    BY_KEY = TABLE + ((h + H) * B + b) * T * BLOCK_R
     Q = QK + b * T * 2 * width + h * D
     V += b * T * width + h * D
     PADDING += b * T
@@ -251,7 +251,7 @@ def key_gradient_kernel(
     h = (stream % H).to(tl.int64)
     width = H * D
     BY_QUERY = TABLE + (h * B + b) * T * BLOCK_R
-    BY_KEY = BY_QUERY + H.to(tl.int64) * B * T * BLOCK_R
+    BY_KEY = TABLE + ((h + H) * B + b) * T * BLOCK_R
     Q = QK + b * T * 2 * width + h * D
     at_value = b * T * width + h * D
     PADDING += b * T
