@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import re
 import signal
@@ -150,6 +151,10 @@ def _train_once(run: Run, preemption: Preemption, events: EventLog, skipped: set
             fit_stage(trainer, stage, data)
     except BadLoss:
         close_loader(data)
+        if saver is not None:
+            # What cannot be sent now stays on the disk; the loss is what the user must hear of.
+            with contextlib.suppress(DataError):
+                saver.finish()
         trainer.close()
         raise
     close_loader(data)
