@@ -45,6 +45,7 @@ class MetricsFile(LoggerDestination):
         self._step = 0
         self._line: dict[str, float | int | str | bool | None] = {}
         self._start: int | None = None
+        self._cut = False
 
     def init(self, state: State, logger: Logger) -> None:
         """Learn the run's name."""
@@ -53,14 +54,18 @@ class MetricsFile(LoggerDestination):
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Drop what an earlier attempt wrote beyond the step from which this one goes on."""
-        if self._path is None or self._start is not None:
+        if self._path is None or self._cut:
             return
+        self._cut = True
         step = int(state.timestamp.batch)
         kept = self._records.cut(step)
         # the step's own line goes on growing: the next batch logs its loss under it
-        same = [record for record in kept if record["step"] == step]
+        same: dict[str, Any] = {}
+        for record in kept:
+            if record["step"] == step:
+                same.update(record)
         self._records.replace([record for record in kept if record["step"] < step])
-        self._line = {**(same[-1] if same else {}), **(self._line if self._step == step else {})}
+        self._line = {**same, **(self._line if self._step == step else {})}
         self._line.pop("step", None)
         self._step = step
         self._open()

@@ -68,6 +68,42 @@ def test_a_torn_line_goes_when_resuming(tmp_path: Path) -> None:
     assert [line["step"] for line in lines(path)] == list(range(7))
 
 
+def test_a_new_run_that_evaluates_before_training_starts_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    run(path, 4)
+    again = trainer(ToyElc(), [], steps=6, max_duration="2ba", loggers=[MetricsFile(str(path))])
+    again.eval(eval_dataloader=batches(1))
+    again.logger.log_metrics({"before": 0.5})
+    again.fit()
+    again.close()
+    assert [line["step"] for line in lines(path)] == [0, 1, 2]
+    assert lines(path)[0]["before"] == 0.5
+
+
+def test_a_resumed_run_that_evaluates_before_training_cuts_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    run(path, 5, save_folder=str(tmp_path / "checkpoints"), save_interval="2ba")
+    (old,) = [line for line in lines(path) if line["step"] == 4]
+    checkpoint = str(tmp_path / "checkpoints" / "ep0-ba4-rank0.pt")
+    again = trainer(ToyElc(), [], steps=6, loggers=[MetricsFile(str(path))], load_path=checkpoint)
+    again.eval(eval_dataloader=batches(1))
+    again.logger.log_metrics({"extra": 0.5})
+    again.fit()
+    again.close()
+    assert [line["step"] for line in lines(path)] == list(range(7))
+    assert lines(path)[4].items() >= {"extra": 0.5, "loss/train/total": old["loss/train/total"]}.items()
+
+
+def test_garbled_lines_are_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    run(path, 4, save_folder=str(tmp_path / "checkpoints"), save_interval="2ba")
+    with path.open("ab") as file:
+        file.write(b'\xff\x00\n[1]\n7\n{"no": "step"}\n')
+    assert [step for step, _ in read_metrics(path)["loss/train/total"]] == list(range(4))
+    run(path, 6, load_path=str(tmp_path / "checkpoints" / "ep0-ba4-rank0.pt"))
+    assert [line["step"] for line in lines(path)] == list(range(7))
+
+
 def test_an_evaluation_alone_cuts_nothing(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     run(path, 4)
