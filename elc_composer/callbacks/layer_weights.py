@@ -27,10 +27,10 @@ HISTORY_LIMIT = 1024
 
 
 def softmax(weights: list[float]) -> list[float]:
-    """Shares of one layer's sources, summing to 1; NaN where a weight is not finite."""
-    if not all(map(math.isfinite, weights)):
-        return [math.nan] * len(weights)
+    """Shares of one layer's sources, summing to 1; a weight of -inf has none. NaN where a weight is no number."""
     top = max(weights)
+    if not math.isfinite(top) or any(map(math.isnan, weights)):
+        return [math.nan] * len(weights)
     powers = [math.exp(weight - top) for weight in weights]
     return [power / sum(powers) for power in powers]
 
@@ -43,7 +43,7 @@ def _numbers(layers: dict[str, list[float | None]]) -> dict[str, list[float]]:
 def describe(shares: list[float], before: list[float] | None) -> dict[str, float]:
     """Figures of one layer's shares; `before` are its shares at the last measurement."""
     figures = {f"from_{source}": share for source, share in enumerate(shares)}
-    figures["entropy"] = sum(share * math.log(1 / share) for share in shares if share > 0)
+    figures["entropy"] = sum(share * math.log(1 / share) for share in shares if share != 0)
     figures["expected_source"] = sum(source * share for source, share in enumerate(shares))
     figures["embedding_share"] = shares[0]
     figures["previous_share"] = shares[-1]
@@ -120,7 +120,10 @@ class LayerWeightMonitor(Callback):
         if len(on_disk) < len(self.history):
             self._records.replace(self.history)
         elif not self.history:
-            self.history = [{**record, "layers": _numbers(record["layers"])} for record in on_disk]
+            # a checkpoint that lacks the history; whether to measure must not hang on a file that one rank alone has
+            earlier = [record for record in on_disk if record["step"] < step]
+            self._records.replace(earlier)
+            self.history = [{**record, "layers": _numbers(record["layers"])} for record in earlier]
         if not self.history or self.history[-1]["step"] < step:
             self._measure(state, logger)
 

@@ -70,6 +70,10 @@ def test_softmax_of_extreme_and_broken_weights() -> None:
     assert softmax([1e30, 0.0]) == [1.0, 0.0]
     assert all(math.isnan(share) for share in softmax([math.nan, 0.0]))
     assert all(math.isnan(share) for share in softmax([math.inf, 0.0]))
+    assert all(math.isnan(share) for share in softmax([0.0, math.nan]))
+    assert all(math.isnan(share) for share in softmax([-math.inf, -math.inf]))
+    assert softmax([-math.inf, 1.0, 1.0]) == [0.0, 0.5, 0.5]
+    assert math.isnan(describe(softmax([math.nan, 0.0]), None)["entropy"])
 
 
 def test_pictures_and_history_lie_in_the_folder(tmp_path: Path) -> None:
@@ -108,6 +112,31 @@ def test_resuming_from_an_earlier_checkpoint_gives_the_undisturbed_history(tmp_p
     elsewhere = run("elsewhere", 6, load_path=checkpoint)
     assert elsewhere.history == whole.history
     assert (tmp_path / "elsewhere" / "layer_weights.jsonl").read_text() == files[0].read_text()
+
+
+def test_ranks_measure_equally_often_though_only_one_reads_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer(ToyElc(), [], save_folder=str(tmp_path / "checkpoints"), save_interval="4ba").fit()
+    (tmp_path / "first").mkdir()
+    records = [{"step": step, "layers": {"1": [1.0]}} for step in (0, 2, 4, 5)]
+    path = tmp_path / "first" / "layer_weights.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    measured: dict[str, list[int]] = {"first": [], "second": []}
+    for rank, folder in (("first", str(tmp_path / "first")), ("second", None)):
+        monitor = LayerWeightMonitor(interval="5ba", folder=folder)
+        measure = monitor._measure
+        monkeypatch.setattr(
+            monitor,
+            "_measure",
+            lambda state, logger, rank=rank, measure=measure: (
+                measured[rank].append(int(state.timestamp.batch)),
+                measure(state, logger),
+            ),
+        )
+        trainer(ToyElc(), [monitor], load_path=str(tmp_path / "checkpoints" / "ep0-ba4-rank0.pt")).fit()
+    assert measured["first"] == measured["second"] == [4, 5, 6]
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [0, 2, 4, 5, 6]
 
 
 def test_a_model_without_such_parameters_gets_one_warning(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     figure = curves({name: [(0, 1.0), (1, 2.0)]}, name, name)
     assert figure.axes[0].get_legend() is not None
     figure.savefig(tmp_path / "curves.png")
-    (shown,) = [text for text in figure.axes[0].get_legend().get_texts()]
+    (shown,) = figure.axes[0].get_legend().get_texts()
     assert shown._preprocess_math(shown.get_text()) == (f" {name}", False)
     draw_heatmap({name: [1.0]}, tmp_path / "heatmap.png", name)
     draw_small_multiples([(0, {name: [1.0]})], tmp_path / "several.png", name)
