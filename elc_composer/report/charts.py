@@ -106,7 +106,7 @@ def _loss(runs: Sequence[RunFolder]) -> list[Line]:
 def _gradients(runs: Sequence[RunFolder]) -> list[Line]:
     lines = []
     for number, run in enumerate(runs):
-        whole = run.metrics.get("l2_norm/grad/global") or whole_gradient(run)
+        whole = run.metrics.get("gradient/norm") or run.metrics.get("l2_norm/grad/global") or whole_gradient(run)
         if whole is not None:
             lines += smoothed(number, run.name, whole)
     return lines

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from .files import RunFolder, Series
 
@@ -31,6 +32,9 @@ def find_events(run: RunFolder) -> list[Event]:
     if run.checkpoints:
         steps = ", ".join(f"{step:,}" for step in run.checkpoints[-12:])
         found.append(Event(run.checkpoints[-1], "checkpoint", f"newest checkpoint on disk (there are: {steps})"))
+    if saved := [line for line in run.events if line["event"] == "saved"]:
+        text = f"{len(saved):,} saved by now, the newest: {saved[-1].get('text', '')}{_when(saved[-1])}"
+        found.append(Event(saved[-1]["step"], "checkpoint", text))
     found += [Event(run.step, "fault", f"in the log: {line}") for line in run.log]
     return sorted(found, key=lambda event: event.step)
 
@@ -58,15 +62,23 @@ NOTED = {
     "stopped": "fault",
     "finished": "note",
 }
-"""What `events.jsonl` calls it, and the kind that it is here; what is not listed is shown by other means."""
+"""What `events.jsonl` calls it, and the kind that it is here; anything else is a note."""
+ELSEWHERE = ("saved", "stage")
+"""Checkpoints have one line for all of them, and the config tells more of stages."""
 
 
 def _noted(run: RunFolder) -> Iterator[Event]:
     for number, line in enumerate(run.events):
-        kind = NOTED.get(line["event"])
-        if kind is not None and not (number == 0 and line["event"] == "started"):
-            name, time = line["event"].replace("_", " "), str(line.get("time", ""))[:16].replace("T", " ")
-            yield Event(line["step"], kind, f"{name} {line.get('text', '')} ({time} UTC)")
+        if line["event"] in ELSEWHERE:
+            continue
+        kind = NOTED.get(line["event"], "note")
+        if number == 0 and line["event"] == "started":
+            kind = "note"
+        yield Event(line["step"], kind, f"{line['event'].replace('_', ' ')} {line.get('text', '')}{_when(line)}")
+
+
+def _when(line: Mapping[str, Any]) -> str:
+    return f" ({str(line['time'])[:16].replace('T', ' ')} UTC)" if line.get("time") else ""
 
 
 def _restarts(run: RunFolder) -> Iterator[Event]:

@@ -22,6 +22,12 @@ def plain_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).strip("_.") or "run"
 
 
+def plain_names(runs: Sequence[RunFolder]) -> list[str]:
+    """The runs' names as parts of files' names; numbered where nothing else tells them apart."""
+    names = [plain_name(run.name) for run in runs]
+    return [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names, start=1)]
+
+
 def write_pictures(runs: Sequence[RunFolder], folder: Path) -> list[Path]:
     """Every chart that is not one of many small ones, and each run's heatmaps.
 
@@ -43,8 +49,7 @@ def write_pictures(runs: Sequence[RunFolder], folder: Path) -> list[Path]:
         labels = {f"{line.run} {line.label}": line.label for line in named}
         path = folder / f"{plain_name(panel.id)}.png"
         written.append(draw_curves(history, path, panel.title, panel.unit, labels, ylim=panel.range, chance=panel.rule))
-    for run in runs:
-        name = plain_name(run.name)
+    for run, name in zip(runs, plain_names(runs)):
         for kind, history_of in (("layer_weights", weight_history), ("mixed_inputs", mixed_history)):
             moments = [(step, _numbers(shares)) for step, shares in history_of(run)]
             if moments:

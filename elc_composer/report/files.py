@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -182,7 +183,8 @@ def as_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
             if key != "step" and (value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))):
                 series = found.setdefault(key, Series())
                 series.steps.append(row["step"])
-                series.values.append(None if value is None else float(value))
+                # other writers than ours put NaN and Infinity into their lines
+                series.values.append(float(value) if value is not None and math.isfinite(value) else None)
     return {key: series for key, series in found.items() if series.last() is not None or key.startswith("loss")}
 
 

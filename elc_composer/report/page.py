@@ -52,8 +52,8 @@ HINTS = {
     "distributions": "no weight distributions; switch them on with "
     "callbacks.weight_distribution_monitor.interval=100ba.",
     "speed": "no throughput yet; callbacks.speed_monitor logs it once its window of batches is full.",
-    "gradients": "no gradient norms; switch them on with callbacks.optimizer_monitor.batch_log_interval=100 or "
-    "callbacks.weight_distribution_monitor.interval=100ba.",
+    "gradients": "no gradient norms; callbacks.gradient_norm=true logs them at every step (on by default), "
+    "callbacks.weight_distribution_monitor.interval=100ba now and then.",
     "learning-rate": "no learning rate; callbacks.lr_monitor=true logs it.",
 }
 

@@ -47,8 +47,7 @@ def overview(runs: Sequence[RunFolder]) -> str:
 
 def _facts(run: RunFolder) -> Iterator[tuple[str, Cell]]:
     planned = run.get("max_steps")
-    done = isinstance(planned, int) and run.step >= planned
-    yield "state", "finished" if done else "not finished"
+    yield "state", _state(run, isinstance(planned, int) and run.step >= planned)
     yield "steps", f"{run.step:,} of {planned:,}" if isinstance(planned, int) else run.step
     yield "last written", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.written))
     yield "layer mixing", run.get("model", "layer_mixing")
@@ -70,6 +69,13 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, Cell]]:
     if rates:
         yield "tokens a second (median)", round(rates[len(rates) // 2])
     yield "folder", str(run.folder)
+
+
+def _state(run: RunFolder, done: bool) -> str:
+    ends = {"finished": "finished", "preempted": "pre-empted", "stopped": "stopped by a bad loss"}
+    # saving goes on in the background when all else is over
+    last = next((line["event"] for line in reversed(run.events) if line["event"] != "saved"), "")
+    return ends.get(last, "finished" if done else "not finished")
 
 
 def _newest(run: RunFolder, name: str, metric: str, last: int = 1) -> Iterator[tuple[str, Cell]]:

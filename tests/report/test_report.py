@@ -15,7 +15,7 @@ from elc_composer.report.__main__ import main
 from elc_composer.report.charts import whole_gradient
 from elc_composer.report.events import find_events
 from elc_composer.report.files import RunFolder, read_run, read_runs
-from elc_composer.report.page import SECTIONS, embed, payload, render
+from elc_composer.report.page import SECTIONS, all_panels, embed, payload, render
 from elc_composer.report.pairs import accuracies
 from elc_composer.report.thin import short, spread_out, thin
 from tests.report.synthetic import layers_at, metrics_at, shares, write_lines, write_run
@@ -104,7 +104,7 @@ def test_a_section_without_files_says_what_to_switch_on(tmp_path: Path) -> None:
     assert "callbacks.layer_weight_monitor" in section(text, "weights")
     assert "callbacks.mixed_input_monitor.interval" in section(text, "mixed")
     assert "callbacks.weight_distribution_monitor.interval" in section(text, "distributions")
-    assert "callbacks.optimizer_monitor" in section(text, "gradients")
+    assert "callbacks.gradient_norm" in section(text, "gradients")
     assert "evaluators.minimal_pairs" in section(text, "pairs")
     assert "config.yaml" in section(text, "config")
     assert "hint" not in section(text, "loss")
@@ -171,6 +171,26 @@ def test_what_the_run_noted_itself_is_shown_instead_of_guesses(tmp_path: Path) -
     assert [step for step, _ in events_of(found, "restart")] == [20, 25]
     assert events_of(found, "restart")[0][1] == "resumed from ba20-rank0.pt on 2 ranks (2026-01-01 10:00 UTC)"
     assert [step for step, _ in events_of(found, "fault")] == [20, 60]
+    assert events_of(found, "note") == [(0, "started on 1 rank (2026-01-01 10:00 UTC)")]
+    assert "1 saved by now" in dict(events_of(found, "checkpoint"))[20]
+    text = render([found])
+    assert "resumed from ba20-rank0.pt" in section(text, "events")
+    marks = {(event["step"], event["kind"]) for event in Page(text).data["events"][0]}
+    assert {(20, "restart"), (60, "fault"), (20, "fault")} <= marks
+
+
+@pytest.mark.parametrize(
+    ("last", "state"),
+    [("finished", "finished"), ("preempted", "pre-empted"), ("stopped", "stopped"), ("resumed", "not finished")],
+)
+def test_a_run_says_itself_how_it_ended(last: str, state: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=60)
+    lines = [{"event": last, "step": 60, "text": "<b>"}, {"event": "saved", "step": 60}, {"event": "new", "step": 1}]
+    write_lines(run / "events.jsonl", lines[:2])
+    assert f"<td>{state}" in section(render(read_runs([run])), "overview")
+    write_lines(run / "events.jsonl", lines)
+    assert "&lt;b&gt;" in section(render(read_runs([run])), "events")
+    assert (1, "new ") in events_of(read_run(run), "note")
 
 
 def test_stages_and_faults_are_events(tmp_path: Path) -> None:
@@ -248,6 +268,24 @@ def test_thinning_keeps_ends_extremes_and_gaps() -> None:
     assert (short(1.23456789), short(2.0), short(float("nan"))) == (1.2346, 2, None)
 
 
+def test_the_gradient_is_that_before_clipping_where_it_is_logged(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_lines(run / "metrics.jsonl", [metrics_at(step) | {"gradient/norm": 7.0 + step} for step in range(20)])
+    panels = {panel.id: panel for panel in all_panels([read_run(run)])}
+    assert panels["gradient"].lines[0].y == [7 + step for step in range(20)]
+
+
+def test_numbers_that_are_none_are_gaps_whoever_wrote_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    lines = ['{"step": 0, "loss/train/total": 2.0, "a": Infinity}', '{"step": 1, "loss/train/total": NaN, "a": 1}']
+    (run / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 2, "loss/train/total": 1.0}']))
+    found = read_run(run)
+    assert found.metrics["loss/train/total"].values == [2.0, None, 1.0]
+    assert found.metrics["a"].values == [None, 1.0]
+    assert "loss/train/total: not finite at 1 of 3 logged steps" in dict(events_of(found, "fault"))[1]
+    assert "1.5" in section(render([found]), "overview")
+
+
 def test_the_whole_gradient_comes_from_the_groups(tmp_path: Path) -> None:
     found = whole_gradient(read_run(write_run(tmp_path / "run")))
     assert found is not None
@@ -271,6 +309,13 @@ def test_pictures_and_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert [float(row["share"]) for row in last] == pytest.approx(shares(3, 90))
     assert len((tables / "weight_histograms.csv").read_text().splitlines()) == 1 + 5 * 2 * 5
     assert str(page) in capsys.readouterr().out
+
+
+def test_runs_whose_names_no_file_can_bear_have_pictures_of_their_own(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(i), name=name) for i, name in enumerate(("<b>$x$", "$b$ <x>"))]
+    png = tmp_path / "png"
+    assert main([*map(str, runs), "--out", str(tmp_path / "page.html"), "--png", str(png)]) == 0
+    assert {"layer_weights_b_x_1.png", "layer_weights_b_x_2.png"} <= {path.name for path in png.iterdir()}
 
 
 @pytest.mark.parametrize(
