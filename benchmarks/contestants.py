@@ -1,0 +1,127 @@
+"""Masked language models of one size taking the same training step: this project's, and what else a user would pick."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertForMaskedLM, DebertaV2Config, DebertaV2ForMaskedLM
+
+from elc_composer.data.masking import MaskingConfig
+from elc_composer.data.positions import LabelPositions
+from elc_composer.model import ElcConfig, ElcForMaskedLM
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "vocab_size": 512},
+    "small": {"hidden_size": 384, "intermediate_size": 1024, "num_attention_heads": 6, "vocab_size": 6144},
+    "base": {"hidden_size": 768, "intermediate_size": 2048, "num_attention_heads": 12, "vocab_size": 16384},
+}
+Step = Callable[[], Tensor]
+
+
+def elc(size: str, layers: int = 12, longest: int = 512, **settings: Any) -> ElcForMaskedLM:
+    """An ELC-BERT with the published dropout."""
+    shape: dict[str, Any] = {**SIZES[size], "num_hidden_layers": layers, "max_position_embeddings": longest}
+    return ElcForMaskedLM(ElcConfig(**{**shape, **settings}))
+
+
+def deberta(size: str, layers: int = 12, longest: int = 512) -> DebertaV2ForMaskedLM:
+    """transformers' DeBERTa: both kinds of relative scores, log buckets, as many of them."""
+    config = DebertaV2Config(
+        **SIZES[size],
+        num_hidden_layers=layers,
+        max_position_embeddings=longest,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=32,
+        share_att_key=True,
+        norm_rel_ebd="layer_norm",
+        position_biased_input=False,
+        type_vocab_size=0,
+    )
+    return DebertaV2ForMaskedLM(config)
+
+
+def bert(size: str, layers: int = 12, longest: int = 512) -> BertForMaskedLM:
+    """transformers' BERT with torch's fused attention."""
+    config = BertConfig(**SIZES[size], num_hidden_layers=layers, max_position_embeddings=longest)
+    config._attn_implementation = "sdpa"
+    return BertForMaskedLM(config)
+
+
+CONTESTANTS: dict[str, Callable[..., nn.Module]] = {
+    "elc_base_eager": lambda size, **k: elc(size, layer_mixing="base", kernels="eager", **k),
+    "elc_base_torch": lambda size, **k: elc(size, layer_mixing="base", kernels="torch", **k),
+    "elc_base_triton": lambda size, **k: elc(size, layer_mixing="base", kernels="triton", **k),
+    "elc_zero_auto": lambda size, **k: elc(size, layer_mixing="zero", kernels="auto", **k),
+    "ltg_eager": lambda size, **k: elc(size, layer_mixing="ltg", kernels="eager", **k),
+    "ltg_auto": lambda size, **k: elc(size, layer_mixing="ltg", kernels="auto", **k),
+    "deberta_v2": deberta,
+    "bert_sdpa": bert,
+}
+
+
+def random_batch(vocabulary: int, rows: int, length: int, device: str) -> dict[str, Tensor]:
+    """Random tokens, 15 % masked one by one, a tenth of the rows half as long; the same for every contestant."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(7, vocabulary, (rows, length), generator=generator)
+    labels = torch.where(torch.rand(ids.shape, generator=generator) < 0.15, ids, -100)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    mask[: max(1, rows // 10), length // 2 :] = False
+    labels = labels.masked_fill(~mask, -100)
+    batch = LabelPositions(MaskingConfig()).locate({"input_ids": ids, "attention_mask": mask, "labels": labels})
+    return {key: value.to(device) for key, value in batch.items()}
+
+
+def training_step(model: nn.Module, batch: dict[str, Tensor], device: str, compiled: bool = False) -> Step:
+    """Forward and backward of one batch from cleared gradients; bfloat16 autocast on a GPU, float32 on a CPU."""
+    model.to(device).train()
+    forward = torch.compile(model, dynamic=False) if compiled else model
+    inputs = dict(batch)
+    if not isinstance(model, ElcForMaskedLM):
+        # These have a head for all positions only.
+        del inputs["masked_positions"]
+
+    def step() -> Tensor:
+        model.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = forward(**inputs).loss
+        loss.backward()
+        return loss.detach()
+
+    return step
+
+
+def timed(step: Step, device: str) -> float:
+    """Seconds of one call, the device's work included."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def take_turns(steps: dict[str, Step], device: str, repeats: int, warmup: int = 2) -> dict[str, list[float]]:
+    """Seconds of every repeat; contestants take turns, so that a change in the machine's speed meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(repeats + warmup):
+        for name, step in steps.items():
+            elapsed = timed(step, device)
+            if turn >= warmup:
+                times[name].append(elapsed)
+    return times
+
+
+def matrix_rate(device: str, side: int | None = None) -> float:
+    """FLOP/s of one large square matrix product in the dtype that training multiplies in."""
+    side = side or (8192 if device == "cuda" else 1536)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    seconds = [timed(lambda: a @ b, device) for _ in range(12)]
+    return 2 * side**3 / statistics.median(seconds[2:])
