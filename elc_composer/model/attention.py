@@ -139,7 +139,8 @@ def plain_attention(
         `[B, T, heads, head_size]`.
     """
     query, key = query_key.transpose(1, 3).unbind(2)
-    bias = bias_by_bucket(query, key, *(position * scale).transpose(0, 2).unbind(1), buckets)
+    query_position, key_position = (position * scale).transpose(0, 2).unbind(1)
+    bias = bias_by_bucket(query, key, query_position, key_position, buckets)
     return softmax_attention(query, key, value, masked(bias, padding), scale, dropout)
 
 
@@ -156,7 +157,8 @@ def torch_attention(
     query, key = query_key.transpose(1, 3).unbind(2)
     # Sequences so short that there are fewer distances than buckets need no look-up.
     look_up = bias_by_distance if 2 * len(buckets) - 1 <= len(position) else bias_by_bucket
-    bias = masked(look_up(query, key, *(position * scale).transpose(0, 2).unbind(1), buckets), padding)
+    query_position, key_position = (position * scale).transpose(0, 2).unbind(1)
+    bias = masked(look_up(query, key, query_position, key_position, buckets), padding)
     # The CPU's fused kernel has no gradient for a bias; what torch falls back to is slower than the plain form.
     if bias.requires_grad and not bias.is_cuda:
         return softmax_attention(query, key, value, bias, scale, dropout, "torch")
