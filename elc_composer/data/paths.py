@@ -56,4 +56,9 @@ def resolve_all(config: DataConfig, seq_length: int, split: str) -> list[StreamP
     """`resolve` for every stream of the config, of which there must be one."""
     if not config.streams:
         raise ConfigError("data.streams is empty: name at least one folder that streaming_prep wrote.")
-    return [resolve(stream, seq_length, split) for stream in config.streams]
+    places = [resolve(stream, seq_length, split) for stream in config.streams]
+    caches = [f"{place.local}/{place.split}" for place in places if place.remote is not None]
+    for cache in caches:
+        if caches.count(cache) > 1:
+            raise ConfigError(f"data.streams: two streams have the cache {cache}: name a local folder for each.")
+    return places
