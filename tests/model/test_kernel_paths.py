@@ -1,0 +1,111 @@
+"""Whole models under `kernels: torch` against `eager`: all variants, autocast, recomputed layers, frozen parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointImpl, checkpoint_wrapper
+
+from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM
+from elc_composer.model.kernels import kernels_refusal, resolve_kernels
+
+SHAPE = {
+    "vocab_size": 60,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "max_position_embeddings": 64,
+    "position_bucket_size": 8,
+}
+
+
+def build(variant: str, kernels: str, dropout: float = 0.0) -> ElcForMaskedLM:
+    torch.manual_seed(0)
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    model = ElcForMaskedLM(ElcConfig(layer_mixing=variant, kernels=kernels, **rates, **SHAPE))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("prev_layer_weights"):
+                parameter.copy_(torch.linspace(-1, 1, len(parameter)) ** 2)
+    return model
+
+
+def batch() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(7, 60, (3, 37), generator=generator)
+    labels = torch.where(torch.rand(ids.shape, generator=generator) < 0.2, ids, -100)
+    mask = torch.arange(37) < torch.tensor([[37], [1], [20]])
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels.masked_fill(~mask, -100)}
+
+
+def gradients(model: ElcForMaskedLM, autocast: bool = False) -> dict[str, Tensor]:
+    model.zero_grad()
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = model(**batch()).loss
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def largest_error(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    assert set(actual) == set(expected)
+    scale = max(float(gradient.abs().max()) for gradient in expected.values())
+    return max(float((actual[name] - expected[name]).abs().max()) for name in expected) / scale
+
+
+@pytest.mark.parametrize("variant", MIXING_RULES)
+def test_gradients_are_those_of_the_plain_form(variant: str) -> None:
+    models = [build(variant, kernels).double() for kernels in ("torch", "eager")]
+    assert largest_error(*(gradients(model) for model in models)) <= 1e-13
+
+
+@pytest.mark.parametrize("variant", ["zero", "weighted_output"])
+def test_autocast_costs_no_more_digits_than_in_the_plain_form(variant: str) -> None:
+    exact = gradients(build(variant, "eager"))
+    ours, plain = (largest_error(gradients(build(variant, k), True), exact) for k in ("torch", "eager"))
+    assert 0 < plain <= 3e-2
+    assert ours <= 2 * plain
+
+
+@pytest.mark.parametrize("variant", ["base", "weighted_output"])
+def test_recomputed_layers_have_the_same_gradients(variant: str) -> None:
+    """With dropout: what is recomputed drops the same elements."""
+    kept, recomputed = build(variant, "torch", 0.2), build(variant, "torch", 0.2)
+    layers = recomputed.transformer.layers
+    for number, layer in enumerate(layers):
+        layers[number] = checkpoint_wrapper(layer, CheckpointImpl.NO_REENTRANT)
+    found = {name.replace("_checkpoint_wrapped_module.", ""): g for name, g in gradients(recomputed).items()}
+    assert largest_error(found, gradients(kept)) == 0.0
+
+
+def test_gradients_of_returned_states_arrive() -> None:
+    results = []
+    for kernels in ("torch", "eager"):
+        model = build("zero", kernels).double()
+        output = model(**batch(), output_hidden_states=True)
+        sum((state * state.detach().roll(1, -1)).sum() for state in output.hidden_states[1:-1]).backward()
+        results.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert largest_error(*results) <= 1e-12
+
+
+@pytest.mark.parametrize("frozen", ["embedding", "transformer.layers.1", "prev_layer_weights"])
+def test_frozen_parts_change_no_other_gradient(frozen: str) -> None:
+    results = []
+    for kernels in ("torch", "eager"):
+        model = build("base", kernels).double()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(frozen not in name)
+        results.append(gradients(model))
+    assert not any(frozen in name for name in results[0])
+    assert largest_error(*results) <= 1e-13
+
+
+def test_which_kernels_run_where() -> None:
+    tensor = torch.zeros(1)
+    assert resolve_kernels("auto", tensor) == "torch"
+    assert resolve_kernels("eager", tensor) == "eager"
+    assert kernels_refusal("auto", "cpu") is None
+    assert kernels_refusal("triton", "cuda") is None
+    assert "set kernels to auto" in (kernels_refusal("triton", "cpu") or "")
