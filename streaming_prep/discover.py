@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,22 +33,24 @@ def discover(folders: Sequence[Path], cleaner: str = "auto") -> list[Source]:
 
     Files called `<corpus>.train` / `.dev` count first (2023 layout, or in folders such as `train_10M/` and `dev/`);
     without any, all `.txt` and `.jsonl` files do, as dev where their name or folder says dev or valid. Test files
-    are left out. `cleaner` is a cleaner's name, or `auto`: the one of the corpus's name, `none` where there is none.
+    are left out, and what is hidden; links are followed. `cleaner` is a cleaner's name, or `auto`: the one of the
+    corpus's name, `none` where there is none.
 
     Raises:
-        DataError: a folder is missing, holds no corpus, or one corpus comes twice.
+        DataError: a folder is missing, holds no corpus or what cannot be read, or one corpus comes twice.
         ConfigError: no such cleaner.
     """
     found: list[Source] = []
     for folder in folders:
         if not folder.is_dir():
-            raise DataError(f"the corpus folder {folder} is not there; give --corpus a folder of .train/.dev files")
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
+            state = "is a file" if folder.is_file() else "is not there"
+            raise DataError(f"the corpus folder {folder} {state}; give --corpus a folder of .train/.dev files")
+        files = sorted(_files(folder))
         named = [_source(path, folder, path.stem, path.suffix[1:], "text") for path in files if _is_babylm(path)]
         found += named or [
             _source(path, folder, path.name.split(".")[0], split, _PLAIN[path.suffix])
             for path in files
-            if path.suffix in _PLAIN and (split := _plain_split(path.relative_to(folder))) is not None
+            if path.suffix in _PLAIN and (split := _plain_split(path.relative_to(folder), folder)) is not None
         ]
     if not found:
         places = ", ".join(str(folder) for folder in folders)
@@ -67,21 +70,57 @@ def _is_babylm(path: Path) -> bool:
     return path.suffix[1:] in SPLITS and bool(path.stem)
 
 
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _files(folder: Path) -> Iterator[Path]:
+    def stop(error: OSError) -> None:
+        raise error
+
+    entered: set[tuple[int, int]] = set()
+    # Path.rglob passes by, without a word, folders that are links and those that may not be read.
+    for place, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in entered:  # a link to a folder around it
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in [Path(place, name) for name in names if not name.startswith(".")]:
+            wanted = _is_babylm(path) or path.suffix in _PLAIN
+            if wanted and path.is_symlink() and not path.exists():
+                raise DataError(f"{path} is a link to nothing; remove it or put the corpus there")
+            if wanted and path.is_file():
+                _refuse_name(path)
+                yield path
 
 
-def _plain_split(path: Path) -> str | None:
-    words = {word for part in path.parts for word in part.lower().replace("_", ".").replace("-", ".").split(".")}
+def _refuse_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise DataError(f"the name of {shown} is not UTF-8; rename it") from None
+
+
+def _plain_split(path: Path, folder: Path) -> str | None:
+    words = _words(path.parts)
     if words & _TEST_WORDS:
         return None
-    return "dev" if words & _DEV_WORDS else "train"
+    # `--corpus data/train data/dev` names folders whose own name tells the split.
+    return "dev" if (words | _words([folder.resolve().name])) & _DEV_WORDS else "train"
+
+
+def _words(parts: Sequence[str]) -> set[str]:
+    return {word for part in parts for word in part.lower().replace("_", ".").replace("-", ".").split(".")}
 
 
 def _refuse_twins(sources: list[Source]) -> None:
     # The same corpus at two sizes (train_10M beside train_100M) would be trained on twice.
     seen: dict[tuple[str, str], Source] = {}
+    places: dict[Path, Source] = {}
     for source in sources:
+        if (first := places.setdefault(source.path.resolve(), source)) is not source:
+            raise DataError(
+                f"{first.path} and {source.path} are the same file; give --corpus folders that do not overlap"
+            )
         if source.path.suffix in _PLAIN:
             continue
         twin = seen.setdefault((source.corpus, source.split), source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,31 @@ def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:
         discover([tmp_path])
     with pytest.raises(ConfigError, match="switchbord"):
         discover([touch(tmp_path, "cbt.train")], "switchbord")
+
+
+def test_links_are_followed_and_those_to_nothing_named(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", "novel.txt")
+    corpus = touch(tmp_path / "corpus", "own.txt")
+    (corpus / "linked").symlink_to(tmp_path / "elsewhere")
+    (corpus / "around").symlink_to(corpus)
+    assert [corpus for corpus, _, _ in found(corpus)] == ["novel", "own"]
+    (corpus / "lost.txt").symlink_to(tmp_path / "nowhere.txt")
+    with pytest.raises(DataError, match=r"lost\.txt is a link to nothing"):
+        discover([corpus])
+
+
+def test_no_file_is_taken_twice(tmp_path: Path) -> None:
+    touch(tmp_path, "sub/novel.txt")
+    with pytest.raises(DataError, match="are the same file"):
+        discover([tmp_path, tmp_path / "sub"])
+
+
+def test_a_plain_folder_called_dev_is_dev_when_it_is_given_itself(tmp_path: Path) -> None:
+    touch(tmp_path, "train/novel.txt", "dev/novel.txt")
+    assert [source.split for source in discover([tmp_path / "train", tmp_path / "dev"])] == ["train", "dev"]
+
+
+def test_a_name_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("text")
+    with pytest.raises(DataError, match=r"caf\\xe9\.txt is not UTF-8; rename it"):
+        discover([tmp_path])
