@@ -16,6 +16,7 @@ CHUNK_BYTES = 2 << 20
 MAX_LINE_BYTES = 16 << 20
 MayCut = Callable[[str, str], bool]
 _BOM = b"\xef\xbb\xbf"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _read_chunk(
     _refuse_long_lines(block, max_line, path, line)
     parts = [block]
     line += block.count(b"\n")
-    previous = block[block.rfind(b"\n", 0, -1) + 1 :]
+    previous = block[block.rfind(b"\n", 0, -1) + 1 :].removeprefix(_BOM)
     while following := file.readline(max_line + 1):
         if len(following) > max_line:
             raise _long_line(path, line, max_line)
@@ -133,7 +134,7 @@ def read_texts(path: Path, chunk: Chunk, form: str, errors: str) -> list[list[st
             f"{path}:{line}: byte {block[error.start]:#04x} is not UTF-8; mend it, or give --errors replace or ignore"
         ) from None
     if form == "jsonl":
-        return [_split(row) for row in _rows(text, path, chunk.first_line)]
+        return [_split(row) for row in _rows(text, path, chunk.first_line, errors)]
     return [_split(text)]
 
 
@@ -142,14 +143,25 @@ def _split(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _rows(text: str, path: Path, first_line: int) -> Iterator[str]:
+def _rows(text: str, path: Path, first_line: int, errors: str) -> Iterator[str]:
     for number, line in enumerate(text.split("\n"), first_line):
         if not line.strip():
             continue
         try:
             row = json.loads(line)["text"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             row = None
         if not isinstance(row, str):
             raise DataError(f'{path}:{number}: expected a JSON object with a "text" that is a string')
-        yield row
+        yield _without_lone_surrogates(row, f"{path}:{number}", errors)
+
+
+def _without_lone_surrogates(text: str, place: str, errors: str) -> str:
+    # JSON can escape half of a character (\ud83d), which is no text and cannot be written as UTF-8.
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    if errors == "strict":
+        raise DataError(
+            f"{place}: half a character (an escaped surrogate); mend it, or give --errors replace or ignore"
+        )
+    return _SURROGATE.sub("\ufffd" if errors == "replace" else "", text)

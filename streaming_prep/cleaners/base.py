@@ -6,6 +6,8 @@ import enum
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from streaming_prep.cleaners.text import fix_encoding
+
 
 class Boundary(enum.Enum):
     """Where raw text may be cut into chunks that are cleaned independently with the same result."""
@@ -25,7 +27,8 @@ def always(previous: str, following: str) -> bool:
 
 def after_blank(previous: str, following: str) -> bool:
     """`Boundary.BLANK_LINE`; not inside a run of blank lines, whose length may say what separates it."""
-    return not previous.strip() and bool(following.strip())
+    # A line such as "&nbsp;" is blank only when its encoding is mended.
+    return not previous.strip() and bool(fix_encoding(following).strip())
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def test_rows_of_jsonl_are_texts_of_their_own(tmp_path: Path) -> None:
     assert read_texts(path, chunk, "jsonl", "strict") == [["one", "two"], ["three"]]
 
 
-@pytest.mark.parametrize("row", ["{", "[]", '{"txt": "a"}', '{"text": 1}'])
+@pytest.mark.parametrize("row", ["[" * 200_000, "{", "[]", '{"txt": "a"}', '{"text": 1}'])
 def test_a_row_without_text_is_named(tmp_path: Path, row: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "fine"}\n' + row + "\n")
@@ -99,3 +99,19 @@ def test_a_file_that_changes_after_the_scan_is_noticed(tmp_path: Path) -> None:
     path.write_text("two\n")
     with pytest.raises(DataError, match="has changed"):
         read_texts(path, chunk, "text", "strict")
+
+
+def test_half_a_character_in_a_row_is_named_or_taken_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "fine \\ud83d\\ude42"}\n{"text": "half \\ud83d"}\n')
+    (chunk,) = scan(path, CLEANERS["none"].may_cut, "strict").chunks
+    with pytest.raises(DataError, match=r"a\.jsonl:2: half a character.*--errors"):
+        read_texts(path, chunk, "jsonl", "strict")
+    assert read_texts(path, chunk, "jsonl", "replace") == [["fine \U0001f642"], ["half \ufffd"]]
+    assert read_texts(path, chunk, "jsonl", "ignore") == [["fine \U0001f642"], ["half "]]
+
+
+def test_a_byte_order_mark_does_not_hide_a_repeated_turn(tmp_path: Path) -> None:
+    path = tmp_path / "switchboard.train"
+    path.write_bytes(b"\xef\xbb\xbfYes.\nYes.\nNo.\n")
+    assert cleaned(path, "switchboard", 1) == cleaned(path, "switchboard", 1000) == ['"Yes."[PAR]', '"No."[PAR]']
