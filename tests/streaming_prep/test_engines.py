@@ -106,8 +106,8 @@ def is_busy(process: Any) -> bool:
     import psutil
 
     try:
-        # Ray names a worker after the task it runs, and an idle one ray::IDLE.
+        # Ray names a worker after the task it runs; others called ray::... are agents, and the node dies with them.
         title = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return title.startswith("ray::") and "IDLE" not in title
+    return title.startswith("ray::_apply")
