@@ -62,13 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         reason = str(error).strip().splitlines()[0]
         _end(f"another rank is gone ({reason}); the same command continues from the newest checkpoint", RANK_LOST)
+    finally:
+        if dist.get_world_size() == 1 and not preemption.preempted:
+            preemption.restore()
     if preemption.preempted:
         preemption.leave()
 
 
 def _end(sentence: str, code: int) -> None:
-    # A launcher that sees one rank end sends this to the others; the code must stay theirs.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if dist.get_world_size() > 1:
+        # A launcher that sees one rank end sends this to the others; the code must stay theirs.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     sys.exit(code)
 

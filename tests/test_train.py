@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from hashlib import sha256
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_bad_input_is_one_line_before_training(
     case: str, prepared: Path, vocab_size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides, message = BAD[case]
-    run = tmp_path / "run"
+    run, before = tmp_path / "run", signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as exit_:
         main([str(CONFIG), *tiny_overrides(prepared, run, vocab_size), *overrides])
     assert exit_.value.code == 2
@@ -134,6 +135,7 @@ def test_bad_input_is_one_line_before_training(
     assert message in line
     assert "hunter2" not in line
     assert not (run / "metrics.jsonl").exists()
+    assert signal.getsignal(signal.SIGTERM) == before, "whoever calls main gets its signals back"
 
 
 def test_the_launcher_passes_the_line_and_the_failure_on(prepared: Path, vocab_size: int, tmp_path: Path) -> None:
