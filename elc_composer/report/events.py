@@ -26,9 +26,10 @@ class Event:
 def find_events(run: RunFolder) -> list[Event]:
     """A run's events in the order of their steps."""
     borders = list(_stages(run))
-    # What the run noted itself is better than what its metrics hint at.
-    restarts = _noted(run) if run.events else _restarts(run)
-    found = [*borders, *restarts, *_faults(run), *_microbatches(run, {event.step for event in borders})]
+    # What the run noted itself is better than what its rates hint at.
+    restarts = _noted(run) if run.events else _empty_windows(run)
+    found = [*borders, *_jumps(run), *restarts, *_faults(run)]
+    found += _microbatches(run, {event.step for event in borders})
     if run.checkpoints:
         steps = ", ".join(f"{step:,}" for step in run.checkpoints[-12:])
         found.append(Event(run.checkpoints[-1], "checkpoint", f"newest checkpoint on disk (there are: {steps})"))
@@ -81,11 +82,10 @@ def _when(line: Mapping[str, Any]) -> str:
     return f" ({str(line['time'])[:16].replace('T', ' ')} UTC)" if line.get("time") else ""
 
 
-def _restarts(run: RunFolder) -> Iterator[Event]:
+def _jumps(run: RunFolder) -> Iterator[Event]:
+    """Files that were appended to; what the metrics had between is not shown, which must not go without a word."""
     for before, after in run.jumps:
         yield Event(after, "restart", f"metrics go back from step {before:,}: the run went on from a checkpoint here")
-    back = {after for _, after in run.jumps}
-    yield from (event for event in _empty_windows(run) if event.step not in back)
 
 
 def _empty_windows(run: RunFolder) -> Iterator[Event]:
@@ -93,12 +93,12 @@ def _empty_windows(run: RunFolder) -> Iterator[Event]:
     rates, loss = run.metrics.get(RATE, Series()), run.metrics.get(LOSS, Series())
     if not rates.steps:
         return
-    known, gap = set(rates.steps), 0
+    known, gap, back = set(rates.steps), 0, {after for _, after in run.jumps}
     trained = [step for step in loss.steps if step > rates.steps[0]]
     for step, following in pairwise(trained):
         # a rate is logged when its batch ends, perhaps under the next step: one missing line proves nothing
         missing = step not in known and following not in known
-        if missing and not gap:
+        if missing and not gap and step not in back:
             yield Event(step, "restart", "a new process took over here (it had no throughput yet)")
         gap = gap + 1 if missing else 0
 

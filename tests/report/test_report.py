@@ -175,6 +175,9 @@ def test_what_the_run_noted_itself_is_shown_instead_of_guesses(tmp_path: Path) -
     assert "1 saved by now" in dict(events_of(found, "checkpoint"))[20]
     text = render([found])
     assert "resumed from ba20-rank0.pt" in section(text, "events")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 70, "loss/train/total": 1.0}')
+    assert "metrics go back from step 99" in dict(events_of(read_run(run), "restart"))[70]
     marks = {(event["step"], event["kind"]) for event in Page(text).data["events"][0]}
     assert {(20, "restart"), (60, "fault"), (20, "fault")} <= marks
 
