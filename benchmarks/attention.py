@@ -167,7 +167,8 @@ def measure(batch: int, length: int, device: str, dropout: float, repeats: int) 
             torch.autograd.grad(attend(given, dropout), given.leaves(), d_out)
 
         try:
-            error = float((attend(given, 0.0).detach().double() - expected)[real].abs().max())
+            with torch.no_grad():
+                error = float((attend(given, 0.0).double() - expected)[real].abs().max())
             train()
         except Exception as problem:  # a contestant from elsewhere may fail in any way
             absent[name] = f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
