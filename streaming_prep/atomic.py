@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,7 @@ _READ_BYTES = 1 << 20
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` when the block ends, and leaves nothing there when it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id keeps an orphan of a killed build, still finishing the same job, off our temporary file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -33,6 +33,11 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     fsync_folder(path.parent)
 
 
+def temporary_name(path: Path) -> Path:
+    """A name beside `path`; by chance, for the same job may run twice at a time: on two machines, or in an orphan."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
 def write_json(path: Path, value: Any) -> None:
     """`value` as sorted, indented JSON at `path`, atomically: equal values give equal bytes."""
     with atomic_file(path) as file:
@@ -44,8 +49,7 @@ def place(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source):
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
+    temporary = temporary_name(target)
     try:
         os.link(source, temporary)
     except OSError:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from elc_composer.errors import ConfigError, DataError
 from streaming_prep.atomic import digest, sha256_file, write_json
 from streaming_prep.engines import open_engine
-from streaming_prep.jobs import sweep
 from streaming_prep.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_manifest, versions
 from streaming_prep.pipeline import Pipeline, scan_sources
 from streaming_prep.publish import publish
 from streaming_prep.remote import Upload, is_remote
 from streaming_prep.screen import Screen
 from streaming_prep.settings import BuildSettings
-
-WORK = ".work"
+from streaming_prep.tokenizer import load_tokenizer, tokenizer_file
+from streaming_prep.work_folder import WORK, alone_in, cache_folder, remove_work, work_folder
 
 
 def build(
@@ -52,29 +47,30 @@ def build(
         ConfigError, DataError: settings, corpus or place that cannot work. OSError: disk full, no permission.
     """
     settings.check()
+    if settings.tokenizer is not None:
+        load_tokenizer(settings.tokenizer)  # a wrong one stops here, not when all the text is clean
     screen = screen or Screen(silent=True)
     remote = is_remote(out)
-    work = Path(work) if work is not None else (_cache_folder(str(out)) if remote else Path(out) / WORK)
+    work = Path(work) if work is not None else (cache_folder(str(out)) if remote else Path(out) / WORK)
     folder = work / "out" if remote else Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(work), open_engine(engine, workers) as run:
+    if not remote:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign_manifest(folder)
+    alone = nullcontext() if remote else alone_in(folder)
+    with alone, work_folder(work), open_engine(engine, workers) as run:
+        folder.mkdir(exist_ok=True)
         upload = Upload(folder, str(out), work / "uploaded") if remote else None
         sources = scan_sources(settings, run, screen)
         inputs = {
             "settings": settings.recorded(),
             "sources": [source.described() for source in sources],
-            "tokenizer": sha256_file(_tokenizer_file(settings.tokenizer)) if settings.tokenizer else None,
+            "tokenizer": sha256_file(tokenizer_file(settings.tokenizer)) if settings.tokenizer else None,
             "versions": versions(),
         }
         finished = _finished(folder, inputs)
         if finished is None or upload is not None:
             _announce_changes(work, folder, inputs, screen)
         if finished is None:
-            for stale in folder.glob(f"*{MANIFEST}*"):  # a killed build's temporary one, too
-                stale.unlink()
-            if upload is not None:
-                upload.withdraw()
-            sweep(work, {})
             write_json(work / "inputs.json", inputs)
             pipeline = Pipeline(settings, sources, work, run, screen, digest(inputs["versions"]))
             finished = publish(pipeline.run(), inputs, folder)
@@ -82,45 +78,36 @@ def build(
             screen.say(f"{out} is complete already: same settings, same sources")
         if upload is not None:
             _upload(upload, folder, finished, screen)
-    if not keep_work:
-        shutil.rmtree(work, ignore_errors=True)
+        if not keep_work:
+            remove_work(work)
     screen.report(finished, str(out))
     return finished
 
 
-def _tokenizer_file(path: Path) -> Path:
-    return path / "tokenizer.json" if path.is_dir() else path
-
-
-def _cache_folder(url: str) -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "streaming_prep" / digest(url.rstrip("/"))[:16]
-
-
-@contextmanager
-def _only_one(work: Path) -> Iterator[None]:
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another build is at work in {work}; wait for it or give another --out") from None
-        yield
+def _refuse_foreign_manifest(folder: Path) -> None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return
+    if not isinstance(manifest, dict) or "format_version" not in manifest:
+        raise ConfigError(f"{folder / MANIFEST} is there and not from a build; give another --out, or move it away")
 
 
 def _finished(folder: Path, inputs: dict[str, Any]) -> Manifest | None:
-    """The manifest in the folder, if it stands for a whole build of just these inputs."""
+    """The manifest in the folder, if it stands for a whole build of just these inputs; every byte is looked at."""
     try:
         manifest = read_manifest(folder)
     except DataError:
         return None
     if manifest.get("inputs") != digest(inputs):
         return None
+    expected = {manifest["tokenizer"]["file"]: manifest["tokenizer"]["sha256"]}
     for name, output in manifest["outputs"].items():
-        for shard in output["shards"]:
-            path = folder / name / shard["file"]
-            if not path.is_file() or path.stat().st_size != shard["bytes"]:
-                return None
+        expected[f"{name}/index.json"] = output["index_sha256"]
+        expected |= {f"{name}/{shard['file']}": shard["sha256"] for shard in output["shards"]}
+    for file, sha256 in expected.items():
+        if not (folder / file).is_file() or sha256_file(folder / file) != sha256:
+            return None
     return manifest
 
 
@@ -150,8 +137,7 @@ def _upload(upload: Upload, folder: Path, manifest: Manifest, screen: Screen) ->
     tokenizer = sorted(path.relative_to(folder).as_posix() for path in (folder / "tokenizer").iterdir())
     files = [*shards, *tokenizer, *indexes, MANIFEST]
     with screen.stage("upload", len(files), "file") as progress:
-        for file in files:
-            upload.send(file)
+        for _ in upload.send_all(files):
             progress(1)
 
 

@@ -7,7 +7,6 @@ computed it and when. Which jobs there are depends on the input alone, never on 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,17 +45,24 @@ class Job:
         return self.data.with_name(self.key + ".json")
 
     def finished(self) -> Record | None:
-        """The record of an earlier run, or None."""
+        """The record of an earlier run, or None; None, too, where a file that it wrote is gone or has another size."""
         try:
-            return json.loads(self.record_path.read_bytes())
-        except (FileNotFoundError, ValueError):
+            noted = json.loads(self.record_path.read_bytes())
+            record, sizes = noted["record"], noted["sizes"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        return record if sizes == self.sizes() else None
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file that the job has written: its data, and what is called like it."""
+        files = [self.data, *self.data.parent.glob(f"{self.key}.*")]
+        return {path.name: path.stat().st_size for path in files if path.is_file() and path != self.record_path}
 
 
 def execute(job: Job) -> Record:
     """Do the job and write down that it is done, after its data has reached the disk."""
     record = job.function(job)
-    write_json(job.record_path, record)
+    write_json(job.record_path, {"record": record, "sizes": job.sizes()})
     return record
 
 
@@ -73,13 +79,3 @@ def run_jobs(jobs: list[Job], engine: Engine, progress: Callable[[int], None]) -
         records[todo[number]] = record
         progress(1)
     return [record for record in records if record is not None]
-
-
-def sweep(work: Path, wanted: dict[str, set[str]]) -> None:
-    """Remove temporary files of a killed build, and results of the given stages whose keys are not wanted."""
-    for folder, _, names in os.walk(work):
-        for name in names:
-            stage = Path(folder).relative_to(work).parts[:1]
-            unwanted = bool(stage) and stage[0] in wanted and name.split(".")[0] not in wanted[stage[0]]
-            if name.endswith(".tmp") or unwanted:
-                Path(folder, name).unlink(missing_ok=True)

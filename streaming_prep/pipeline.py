@@ -24,10 +24,11 @@ from streaming_prep.stages import (
     lengths_path,
     plan_segments,
     read_plan,
+    report_on_tokenizer,
     tokenize_chunk,
     write_planned_shard,
 )
-from streaming_prep.tokenizer import load_tokenizer
+from streaming_prep.tokenizer import load_tokenizer, tokenizer_file, vocabulary_size
 from streaming_prep.word_counts import PieceCounts, train_from_counts
 
 _TOKENS_WORTH_WORKERS = 20_000_000
@@ -68,6 +69,8 @@ class Built:
     """Everything that a build computed, still in the work folder."""
 
     tokenizer: Path
+    report: Path
+    """How well the tokenizer fits the train files, as text."""
     counts: list[Record]
     """Words, sentences, documents and tokens of each source."""
     outputs: list[Output]
@@ -120,7 +123,7 @@ class Pipeline:
         cleaning = [self._clean_job(number, chunk) for number, chunk in self._chunks]
         cleaned = self._run("clean", cleaning)
         tokenizer = self._tokenizer(cleaning)
-        self._encoding = column_encoding(tokenizer_size(tokenizer))
+        self._encoding = column_encoding(vocabulary_size(load_tokenizer(tokenizer)))
         tokenizer_sha256 = sha256_file(tokenizer)
         tokenizing = [self._tokenize_job(job, tokenizer, tokenizer_sha256) for job in cleaning]
         tokenized = self._run("tokenize", tokenizing)
@@ -130,7 +133,25 @@ class Pipeline:
             for seq_length in self.settings.recorded()["seq_lengths"]
         ]
         planned = self._run("pack", [job for _, job in plans])
-        return Built(tokenizer, self._counts(cleaned, tokenized), self._write(plans, planned, tokenizing, tokenized))
+        report = self._report(tokenizer, tokenizing, tokenized)
+        counts = self._counts(cleaned, tokenized)
+        return Built(tokenizer, report, counts, self._write(plans, planned, tokenizing, tokenized))
+
+    def _report(self, tokenizer: Path, tokenizing: list[Job], tokenized: list[Record]) -> Path:
+        train = self._of_split("train")
+        spec = {
+            "tokens_of": [tokenizing[index].key for index in train],
+            "words": sum(tokenized[index]["cleaned_words"] for index in train),
+            "dtype": self._encoding.split(":")[1],
+        }
+        inputs = {
+            "tokenizer": str(tokenizer),
+            "tokens": [str(tokenizing[index].data) for index in train],
+            "sentences": [tokenizing[index].inputs["sentences"] for index in train],
+        }
+        job = Job(report_on_tokenizer, "report", spec, self.work, inputs)
+        self._run("report", [job], _in_this_process)
+        return job.data
 
     def _run(self, name: str, jobs: list[Job], engine: Engine | None = None) -> list[Record]:
         with self.screen.stage(name, len(jobs)) as progress:
@@ -157,8 +178,9 @@ class Pipeline:
     def _tokenizer(self, cleaning: list[Job]) -> Path:
         settings = self.settings
         if settings.tokenizer is not None:
-            job = Job(_take_tokenizer, "tokenizer", {"given": sha256_file(_file(settings.tokenizer))}, self.work)
-            job.inputs["path"] = str(_file(settings.tokenizer))
+            file = tokenizer_file(settings.tokenizer)
+            spec: dict[str, Any] = {"given": sha256_file(file), "version": self.version}
+            job = Job(_take_tokenizer, "tokenizer", spec, self.work, {"path": str(file)})
         else:
             train = [job for job, (number, _) in zip(cleaning, self._chunks) if self._split_of(number) == "train"]
             spec = {
@@ -247,21 +269,17 @@ class Pipeline:
             yield Job(write_planned_shard, "shard", spec, self.work, {"plan": str(plan.data), "tokens": own})
 
     def _counts(self, cleaned: list[Record], tokenized: list[Record]) -> list[Record]:
-        counts = [{"words": 0, "sentences": 0, "documents": 1, "tokens": 0} for _ in self.sources]
-        for (number, _), clean, tokens in zip(self._chunks, cleaned, tokenized):
+        counts = [{"words": 0, "sentences": 0, "documents": 0, "tokens": 0} for _ in self.sources]
+        inside = False
+        for (number, chunk), clean, tokens in zip(self._chunks, cleaned, tokenized):
             counts[number]["words"] += clean["words"]
             for name in ("sentences", "documents", "tokens"):
                 counts[number][name] += tokens[name]
+            if inside and chunk.start and tokens["begins_inside"]:
+                counts[number]["documents"] -= 1  # begun in the chunk before
+            if tokens["ends_inside"] is not None or not chunk.start:
+                inside = bool(tokens["ends_inside"])
         return counts
-
-
-def tokenizer_size(path: Path) -> int:
-    """Entries of a tokenizer file."""
-    return load_tokenizer(path).get_vocab_size()
-
-
-def _file(path: Path) -> Path:
-    return path / "tokenizer.json" if path.is_dir() else path
 
 
 def _in_this_process(function: Any, items: Any) -> Iterator[Any]:

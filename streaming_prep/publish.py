@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-import shutil
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from streaming_prep.atomic import digest, place, sha256_file, write_json
+from elc_composer.errors import DataError
+from streaming_prep.atomic import atomic_file, digest, fsync_folder, place, sha256_file, write_json
+from streaming_prep.discover import SPLITS
 from streaming_prep.manifest import FORMAT_VERSION, MANIFEST, Manifest
 from streaming_prep.pipeline import Built, Output
 from streaming_prep.shards import name_shard, write_index
-from streaming_prep.tokenizer import load_tokenizer, save_tokenizer
+from streaming_prep.tokenizer import load_tokenizer, save_tokenizer, vocabulary_size
 
 
 def publish(built: Built, inputs: dict[str, Any], folder: Path) -> Manifest:
-    """Put everything in its place under `folder`; returns the manifest. May be cut short and called again."""
+    """Put everything in its place under `folder`; returns the manifest. May be cut short and called again.
+
+    An earlier build's manifest goes first, so that shards of two builds never look like one whole. Raises `DataError`
+    where a shard is no longer what its job wrote.
+    """
+    for manifest in [*folder.glob(MANIFEST), *folder.glob(f".{MANIFEST}.*.tmp")]:
+        manifest.unlink()
+    fsync_folder(folder)
     outputs = {output.name: _publish_output(output, folder / output.name) for output in built.outputs}
-    for stale in {path.parent.parent for path in folder.glob("seq_*/*/index.json")}:
-        for split in stale.iterdir():
-            if f"{stale.name}/{split.name}" not in outputs:
-                shutil.rmtree(split)
-    manifest = {
+    _remove_other_outputs(folder, set(outputs))
+    described: Manifest = {
         "format_version": FORMAT_VERSION,
         "inputs": digest(inputs),
         "sources": [source | counts for source, counts in zip(inputs["sources"], built.counts)],
-        "tokenizer": _publish_tokenizer(built.tokenizer, folder / "tokenizer"),
+        "tokenizer": _publish_tokenizer(built, folder / "tokenizer"),
         "settings": inputs["settings"],
         "outputs": outputs,
         "versions": inputs["versions"],
     }
-    write_json(folder / MANIFEST, manifest)
-    return manifest
+    write_json(folder / MANIFEST, described)
+    return described
+
+
+def _remove_other_outputs(folder: Path, kept: set[str]) -> None:
+    for path in [path for split in SPLITS for path in folder.glob(f"seq_*/{split}")]:
+        if re.fullmatch(r"seq_\d+", path.parent.name) and f"{path.parent.name}/{path.name}" not in kept:
+            (path / "index.json").unlink(missing_ok=True)
+            for shard in path.glob("shard.*.mds*"):
+                shard.unlink()
+            with suppress(OSError):  # what else is there is not ours
+                path.rmdir()
+                path.parent.rmdir()
 
 
 def _publish_output(output: Output, folder: Path) -> dict[str, Any]:
@@ -38,11 +56,14 @@ def _publish_output(output: Output, folder: Path) -> dict[str, Any]:
     (folder / "index.json").unlink(missing_ok=True)
     entries = [name_shard(record["entry"], number) for number, (_, record) in enumerate(output.shards)]
     names = [entry["zip_data"]["basename"] for entry in entries]
-    for path in folder.iterdir():
+    for path in [*folder.glob("shard.*.mds*"), *folder.glob(".*.tmp")]:
         if path.name not in names:
             path.unlink()
-    for (job, _), name in zip(output.shards, names):
-        place(job.data, folder / name)
+    for (job, _), entry in zip(output.shards, entries):
+        if sha256_file(job.data) != entry["zip_data"]["hashes"]["sha256"]:
+            job.record_path.unlink()
+            raise DataError(f"{job.data} was damaged after it was written; run the same command again to renew it")
+        place(job.data, folder / entry["zip_data"]["basename"])
     write_index(entries, folder / "index.json")
     shards = [
         {
@@ -61,11 +82,14 @@ def _publish_output(output: Output, folder: Path) -> dict[str, Any]:
     }
 
 
-def _publish_tokenizer(path: Path, folder: Path) -> dict[str, Any]:
-    tokenizer = load_tokenizer(path)
+def _publish_tokenizer(built: Built, folder: Path) -> dict[str, Any]:
+    tokenizer = load_tokenizer(built.tokenizer)
     save_tokenizer(tokenizer, folder)
+    # Not .txt: where the folder lies within a corpus's own, the next build would take the report for text.
+    with atomic_file(folder / "report.md") as file:
+        file.write(b"```text\n" + built.report.read_bytes() + b"```\n")
     return {
         "file": "tokenizer/tokenizer.json",
         "sha256": sha256_file(folder / "tokenizer.json"),
-        "vocab_size": tokenizer.get_vocab_size(),
+        "vocab_size": vocabulary_size(tokenizer),
     }

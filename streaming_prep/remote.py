@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from streaming_prep.manifest import MANIFEST
 
 
 def is_remote(place: str | Path) -> bool:
-    """Whether `place` is a URL such as s3://bucket/prefix."""
-    return "://" in str(place)
+    """Whether `place` is a URL such as s3://bucket/prefix, or dbfs:/Volumes/... as Streaming has it."""
+    return "://" in str(place) or str(place).startswith("dbfs:/")
 
 
 class Upload:
@@ -32,22 +33,51 @@ class Upload:
         with _clear_errors(self.url):
             self._uploader: Any = CloudUploader.get((str(folder), self.url), keep_local=True, exist_ok=True)
 
-    def withdraw(self) -> None:
-        """Take an earlier build's manifest away, so that shards of two builds never look like one whole."""
-        parsed = urlparse(self.url)
-        if parsed.scheme == "s3":
-            with _clear_errors(self.url):
-                key = f"{parsed.path.lstrip('/')}/{MANIFEST}".lstrip("/")
-                self._uploader.s3.delete_object(Bucket=parsed.netloc, Key=key)
+    def send_all(self, files: Sequence[str]) -> Iterator[str]:
+        """Copy the files, paths within the folder, in this order, all but those that are there; yields each one.
 
-    def send(self, file: str) -> None:
-        """Copy `file`, a path within the folder, unless these very bytes have arrived before."""
-        note = self._done / digest([self.url, file, sha256_file(self._folder / file)])
-        if note.exists():
-            return
-        with _clear_errors(self.url):
-            self._uploader.upload_file(file)
-        write_json(note, file)
+        The manifest of an earlier build is taken away first (on s3), so that shards of two builds never look like one
+        whole.
+        """
+        sha256 = {file: sha256_file(self._folder / file) for file in files}
+        missing = {file for file in files if not self._has(file, sha256[file])}
+        if missing:
+            self._withdraw_manifest()
+            missing.add(MANIFEST)
+        for file in files:
+            if file in missing:
+                self._note(file).unlink(missing_ok=True)
+                with _clear_errors(self.url):
+                    self._uploader.upload_file(file)
+                write_json(self._note(file), sha256[file])
+            yield file
+
+    def _note(self, file: str) -> Path:
+        return self._done / digest([self.url, file])
+
+    def _has(self, file: str, sha256: str) -> bool:
+        """Whether these very bytes were the last that went there, and (on s3) something of their size still is."""
+        try:
+            if json.loads(self._note(file).read_bytes()) != sha256:
+                return False
+        except (FileNotFoundError, ValueError):
+            return False
+        if not self.url.startswith("s3://"):
+            return True
+        try:
+            found = self._uploader.s3.head_object(**self._place(file))
+        except Exception:  # not there, or not to be seen: sending it again does no harm
+            return False
+        return found["ContentLength"] == (self._folder / file).stat().st_size
+
+    def _withdraw_manifest(self) -> None:
+        if self.url.startswith("s3://"):
+            with _clear_errors(self.url):
+                self._uploader.s3.delete_object(**self._place(MANIFEST))
+
+    def _place(self, file: str) -> dict[str, str]:
+        parsed = urlparse(self.url)
+        return {"Bucket": parsed.netloc, "Key": f"{parsed.path.lstrip('/')}/{file}".lstrip("/")}
 
 
 class Download:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from elc_composer.errors import DataError
-from streaming_prep.atomic import atomic_file, fsync_folder
+from streaming_prep.atomic import atomic_file, fsync_folder, temporary_name
 
 COLUMN = "input_ids"
 COMPRESSION = "zstd"
@@ -37,8 +37,7 @@ def write_shard(segments: Iterable[np.ndarray], encoding: str, path: Path) -> di
     # Importing Streaming imports torch: seconds and memory that only the last stage should cost.
     from streaming import MDSWriter
 
-    folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = temporary_name(path)
     try:
         with MDSWriter(
             out=str(folder), columns={COLUMN: encoding}, compression=COMPRESSION, hashes=HASHES, size_limit=None

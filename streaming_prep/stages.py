@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from streaming_prep.jobs import Job, Record
 from streaming_prep.packing import Meter, pack
 from streaming_prep.sentences import split_sentences
 from streaming_prep.shards import write_shard
+from streaming_prep.tokenizer import vocabulary_size
+from streaming_prep.tokenizer_report import SAMPLES, count_words, show_samples, summarize
 from streaming_prep.word_counts import PieceCounts
 
 
@@ -58,7 +61,16 @@ def read_sentences(path: Path) -> Iterator[str]:
 
 def tokenize_chunk(job: Job) -> Record:
     """Sentences -> ids in a row (`<key>`) and the sentences' lengths (`<key>.lengths`, int32, 0 ends a document)."""
-    ids, lengths = _encoder(job.inputs["tokenizer"]).encode(read_sentences(Path(job.inputs["sentences"])))
+    words = 0
+
+    def counted(sentences: Iterator[str]) -> Iterator[str]:
+        nonlocal words
+        for sentence in sentences:
+            words += count_words(sentence)
+            yield sentence
+
+    sentences = counted(read_sentences(Path(job.inputs["sentences"])))
+    ids, lengths = _encoder(job.inputs["tokenizer"]).encode(sentences)
     with atomic_file(lengths_path(job.data)) as file:
         file.write(lengths.tobytes())
     with atomic_file(job.data) as file:
@@ -66,8 +78,25 @@ def tokenize_chunk(job: Job) -> Record:
     return {
         "tokens": len(ids),
         "sentences": int((lengths > 0).sum()),
-        "documents": int((lengths == 0).sum()),
+        # Runs of sentences; the first may go on with the chunk before, the last with the one behind.
+        "documents": int(np.count_nonzero((lengths > 0) & (np.append(0, lengths)[:-1] == 0))),
+        "begins_inside": bool(len(lengths) and lengths[0] > 0),
+        "ends_inside": bool(lengths[-1] > 0) if len(lengths) else None,
+        "cleaned_words": words,
     }
+
+
+def report_on_tokenizer(job: Job) -> Record:
+    """What the `tokenizer-report` command prints, from the tokens that are there already."""
+    tokenizer = Tokenizer.from_file(job.inputs["tokenizer"])
+    counts = np.zeros(vocabulary_size(tokenizer), np.int64)
+    for path in job.inputs["tokens"]:
+        counts += np.bincount(np.fromfile(path, job.spec["dtype"]), minlength=len(counts))
+    every = chain.from_iterable(read_sentences(Path(path)) for path in job.inputs["sentences"])
+    samples = show_samples(tokenizer, islice(filter(None, every), SAMPLES))
+    with atomic_file(job.data) as file:
+        file.write((summarize(counts, job.spec["words"], samples).render() + "\n").encode())
+    return {}
 
 
 @lru_cache(maxsize=2)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from elc_composer.errors import ConfigError, DataError
+from streaming_prep.atomic import atomic_file
 from streaming_prep.sentences import PARAGRAPH, TAB
 
 SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", PARAGRAPH, TAB)
@@ -56,13 +57,12 @@ def plain_text(sentences: Iterable[str]) -> Iterator[str]:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """A tokenizer.json, or a folder with one, as it is; encode with `add_special_tokens=False` to get bare segments.
+    """A tokenizer.json, or a folder with one; encode with `add_special_tokens=False` to get bare segments.
 
+    It is taken as it is, but for truncation and padding that a file may ask for: they would cut sentences short.
     Raises `DataError`: no such file, no tokenizer, or special tokens that are missing or not at ids 0 to 6.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / "tokenizer.json"
+    file = tokenizer_file(Path(path))
     if not file.is_file():
         raise DataError(f"{file} does not exist: give a tokenizer.json or a folder with one")
     try:
@@ -74,7 +74,19 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         if found != index:
             state = "is missing" if found is None else f"has id {found}"
             raise DataError(f"{file}: {token} {state}, expected id {index}; train the tokenizer with streaming_prep")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return tokenizer
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest id; where ids are left out, more than the entries that `get_vocab_size` counts."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def tokenizer_file(path: Path) -> Path:
+    """The tokenizer.json at `path`, which may be the folder that holds it."""
+    return path / "tokenizer.json" if path.is_dir() else path
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> Path:
@@ -113,7 +125,12 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> Path:
         **names,
         **extra,
     }
-    (folder / "tokenizer.json").write_text(ready.to_str(pretty=True), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "special_tokens_map.json").write_text(json.dumps(names | extra, indent=2) + "\n", encoding="utf-8")
+    files = {
+        "tokenizer.json": ready.to_str(pretty=True),
+        "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
+        "special_tokens_map.json": json.dumps(names | extra, indent=2) + "\n",
+    }
+    for name, text in files.items():
+        with atomic_file(folder / name) as file:
+            file.write(text.encode())
     return folder

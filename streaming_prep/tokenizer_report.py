@@ -10,9 +10,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from streaming_prep.sentences import PARAGRAPH, TAB
-from streaming_prep.tokenizer import SPECIAL_TOKENS
+from streaming_prep.tokenizer import SPECIAL_TOKENS, vocabulary_size
 
 _BATCH = 1024
+SAMPLES = 5
+"""Sentences that a report shows."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +56,32 @@ class TokenizerReport:
         return "\n".join(lines)
 
 
-def report_tokenizer(tokenizer: Tokenizer, sentences: Iterable[str], samples: int = 5) -> TokenizerReport:
+def count_words(sentence: str) -> int:
+    """Words of a sentence, separated by white space; [PAR] and [TAB] are none."""
+    return len(sentence.replace(PARAGRAPH, " ").replace(TAB, " ").split())
+
+
+def show_samples(tokenizer: Tokenizer, sentences: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Each sentence with its pieces."""
+    ids = [(sentence, tokenizer.encode(sentence, add_special_tokens=False).ids) for sentence in sentences]
+    return [(sentence, [str(tokenizer.id_to_token(index)) for index in own]) for sentence, own in ids]
+
+
+def report_tokenizer(tokenizer: Tokenizer, sentences: Iterable[str], samples: int = SAMPLES) -> TokenizerReport:
     """Tokenize the sentences in batches and count; the first `samples` sentences with text become the samples."""
-    vocab_size = tokenizer.get_vocab_size()
+    vocab_size = vocabulary_size(tokenizer)
     counts = np.zeros(vocab_size, dtype=np.int64)
     words = 0
     shown: list[tuple[str, list[str]]] = []
     stream = iter(sentences)
     while batch := list(islice(stream, _BATCH)):
         texts = [sentence for sentence in batch if sentence]
-        words += sum(len(text.replace(PARAGRAPH, " ").replace(TAB, " ").split()) for text in texts)
+        words += sum(map(count_words, texts))
         encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ids = [np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings]
         if ids:
             counts += np.bincount(np.concatenate(ids), minlength=vocab_size)
-        for text, encoding in list(zip(texts, encodings))[: samples - len(shown)]:
-            shown.append((text, [str(tokenizer.id_to_token(index)) for index in encoding.ids]))
+        shown += show_samples(tokenizer, texts[: samples - len(shown)])
     return summarize(counts, words, shown)
 
 

@@ -126,3 +126,45 @@ def test_two_builds_in_one_folder(corpus: Path, tmp_path: Path, capsys: pytest.C
     with open(out / ".work" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "another build is at work" in refused(run(corpus, out), out, capsys)
+
+
+def test_a_file_that_is_no_tokenizer_stops_before_any_work(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "tokenizer.json").write_text("{}")
+    arguments = ["--corpus", str(corpus), "--out", str(out), "--tokenizer", str(tmp_path / "tokenizer.json")]
+    assert "is no tokenizer" in refused(main(["build", *arguments]), out, capsys)
+    assert not out.exists()
+
+
+def test_a_manifest_of_something_else_is_left_alone(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.json").write_text('{"name": "an app"}')
+    assert run(corpus, out) == 2
+    assert "is there and not from a build" in capsys.readouterr().err
+    assert contents(out) == {"manifest.json": b'{"name": "an app"}'}
+
+
+def test_a_work_folder_with_other_files_is_left_alone(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "scratch"
+    work.mkdir()
+    (work / "thesis.tmp").write_text("precious")
+    line = refused(run(corpus, tmp_path / "out", "--work", str(work)), tmp_path / "out", capsys)
+    assert "holds other things (thesis.tmp)" in line
+    assert (work / "thesis.tmp").read_text() == "precious"
+
+
+def test_a_rebuild_that_fails_leaves_the_earlier_build_whole(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(corpus, out) == 0
+    before = contents(out)
+    (corpus / "homemade.train").write_bytes(b"na\xefve\n")
+    assert run(corpus, out) == 2
+    assert {name: data for name, data in contents(out).items() if not name.startswith(".work/")} == before
+    assert main(["verify", str(out)]) == 0

@@ -45,7 +45,9 @@ def test_the_folder_holds_what_training_reads_and_nothing_else(prepared: Path) -
     assert {"manifest.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"} <= names
     folders = {name.rsplit("/", 1)[0] for name in names if name.startswith("seq_")}
     assert folders == {"seq_16/train", "seq_16/dev", "seq_48/train", "seq_48/dev"}
-    patterns = r"manifest\.json|tokenizer/.*\.json|seq_\d+/(train|dev)/(index\.json|shard\.\d{5}\.mds\.zstd)"
+    patterns = (
+        r"manifest\.json|tokenizer/(.*\.json|report\.md)|seq_\d+/(train|dev)/(index\.json|shard\.\d{5}\.mds\.zstd)"
+    )
     assert all(re.fullmatch(patterns, name) for name in names)
     assert "seq_16/train/shard.00001.mds.zstd" in names, "the corpus is large enough for several shards"
 
@@ -163,3 +165,52 @@ def test_raw_text_to_segments_as_published(golden_dir: Path, tmp_path: Path) -> 
         for index, (one, other) in enumerate(zip(found, wanted)):
             assert one.tolist() == other.tolist(), (index, decoder.decode(one), decoder.decode(other))
         assert len(found) == len(wanted)
+
+
+def test_the_same_command_mends_a_damaged_folder(prepared: Path, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out)
+    shard = out / "seq_16" / "train" / "shard.00000.mds.zstd"
+    data = bytearray(shard.read_bytes())
+    data[70] ^= 1
+    shard.write_bytes(data)
+    (out / "seq_48" / "dev" / "index.json").unlink()
+    (out / "tokenizer" / "tokenizer.json").unlink()
+    build_small(corpus, out)
+    assert contents(out) == contents(prepared)
+
+
+def test_what_is_not_ours_stays(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_small(corpus, out)
+    theirs = ["notes.txt", "my_manifest.json.bak", "seq_data/train/index.json", "seq_48/train/cache/x", "seq_48/README"]
+    for name in theirs:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("theirs")
+    build_small(corpus, out, seq_lengths=[16])
+    assert [(out / name).read_text() for name in theirs] == ["theirs"] * len(theirs)
+    assert not list((out / "seq_48").rglob("*.zstd"))
+
+
+def test_documents_are_counted_whatever_the_chunks(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    rows = [json.dumps({"text": f"Row {number} has a text.\nAnd a second line."}) for number in range(40)]
+    (corpus / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    articles = "".join(f"= = = Title {number} = = =\n" + "Some text of it. \n" * 9 for number in range(30))
+    (corpus / "wikipedia.txt").write_text(articles)
+    for chunk_bytes in (300, 1 << 20):
+        manifest = build_small(corpus, tmp_path / str(chunk_bytes), chunk_bytes=chunk_bytes, seq_lengths=[16])
+        assert {source["corpus"]: source["documents"] for source in manifest["sources"]} == {
+            "rows": 40,
+            "wikipedia": 30,
+        }
+
+
+def test_the_report_beside_the_tokenizer_is_what_the_command_prints(
+    prepared: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tokenizer-report", str(prepared / "tokenizer"), "--corpus", str(corpus)]) == 0
+    printed = capsys.readouterr().out
+    assert "coverage" in printed
+    assert (prepared / "tokenizer" / "report.md").read_text() == f"```text\n{printed}```\n"

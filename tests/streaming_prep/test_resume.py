@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from elc_composer.errors import DataError
 from streaming_prep import jobs, pipeline
 from streaming_prep.screen import Screen
 from tests.conftest import ROOT
@@ -67,7 +68,7 @@ def test_finished_jobs_are_not_done_again(corpus: Path, tmp_path: Path, monkeypa
     executed = count_executed(monkeypatch)
     screen = Recorder()
     build_small(corpus, tmp_path / "out", screen=screen)
-    assert set(executed) == {"plan", "shard"}
+    assert set(executed) == {"plan", "report", "shard"}
     assert "going on from what an earlier run has finished" in screen.lines
     build_small(corpus, tmp_path / "undisturbed")
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
@@ -80,7 +81,7 @@ def test_changed_settings_are_announced_and_only_what_depends_on_them_is_done_ag
     executed = count_executed(monkeypatch)
     screen = Recorder()
     build_small(corpus, tmp_path / "out", vocab_size=100, screen=screen)
-    assert set(executed) == {"tokenizer", "tokenize", "plan", "shard"}
+    assert set(executed) == {"tokenizer", "tokenize", "plan", "report", "shard"}
     announced = [line for line in screen.lines if "changed since the last run" in line]
     assert len(announced) == 1
     assert announced[0].startswith("settings (vocab_size) changed")
@@ -161,3 +162,30 @@ def wait_until_gone(pids: list[int]) -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline, "a worker outlived its build"
         time.sleep(0.2)
+
+
+@pytest.mark.parametrize("stage", ["clean", "tokenize", "plan"])
+def test_results_that_were_lost_or_cut_are_made_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    cut_short_before("shard", monkeypatch, corpus, tmp_path / "out")
+    results = sorted((tmp_path / "out" / ".work" / stage).rglob("*"))
+    lost, cut, *_ = [path for path in results if path.is_file() and path.suffix != ".json"]
+    lost.unlink()
+    cut.write_bytes(cut.read_bytes()[:-1])
+    build_small(corpus, tmp_path / "out")
+    build_small(corpus, tmp_path / "undisturbed")
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def test_a_shard_damaged_in_the_work_folder_is_noticed_and_made_again(corpus: Path, tmp_path: Path) -> None:
+    build_small(corpus, tmp_path / "out", keep_work=True, work=tmp_path / "work")
+    shard = tmp_path / "out" / "seq_16" / "train" / "shard.00000.mds.zstd"
+    data = bytearray(shard.read_bytes())
+    data[70] ^= 1
+    shard.write_bytes(data)  # the work folder's file, too: it is one file with two names
+    with pytest.raises(DataError, match="was damaged after it was written; run the same command again"):
+        build_small(corpus, tmp_path / "out", work=tmp_path / "work")
+    build_small(corpus, tmp_path / "out", work=tmp_path / "work")
+    build_small(corpus, tmp_path / "undisturbed")
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")

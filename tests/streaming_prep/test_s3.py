@@ -135,3 +135,35 @@ def test_minimal_pairs_go_to_a_bucket(s3: Any, tmp_path: Path, capsys: pytest.Ca
     assert main(["minimal-pairs", str(tmp_path / "pairs.jsonl"), "--out", f"{URL}/pairs"]) == 0
     assert "1 paradigms, 1 minimal pairs" in capsys.readouterr().out
     assert any(name.startswith("pairs/shard") for name in stored(s3))
+
+
+def test_what_another_build_put_in_its_place_is_sent_again(
+    s3: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streaming.base.storage.upload import S3Uploader
+
+    really = S3Uploader.upload_file
+
+    def all_but_the_manifest(self: S3Uploader, file: str) -> None:
+        if file == "manifest.json":
+            raise ConnectionError("the line is dead")
+        really(self, file)
+
+    for vocab_size in (100, 150):  # the second one's shards replace the first one's, under the same names
+        with monkeypatch.context() as patch:
+            patch.setattr(S3Uploader, "upload_file", all_but_the_manifest)
+            with pytest.raises(ValueError, match="the line is dead"):
+                build_small(corpus, URL, vocab_size=vocab_size)
+    build_small(corpus, URL, vocab_size=100)
+    assert main(["verify", URL]) == 0
+    build_small(corpus, tmp_path / "out", vocab_size=100)
+    assert contents(tmp_path / "out").items() <= stored(s3).items()
+
+
+def test_an_emptied_bucket_is_filled_again_from_a_kept_work_folder(s3: Any, corpus: Path) -> None:
+    build_small(corpus, URL, keep_work=True)
+    before = stored(s3)
+    for name in before:
+        s3.delete_object(Bucket=BUCKET, Key=f"babylm/small/{name}")
+    build_small(corpus, URL)
+    assert stored(s3) == before

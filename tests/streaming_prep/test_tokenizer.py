@@ -15,7 +15,14 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
 
 from elc_composer.errors import ConfigError, DataError
-from streaming_prep.tokenizer import SPECIAL_TOKENS, load_tokenizer, save_tokenizer, train_tokenizer
+from streaming_prep.shards import column_encoding
+from streaming_prep.tokenizer import (
+    SPECIAL_TOKENS,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+    vocabulary_size,
+)
 from streaming_prep.tokenizer_report import report_tokenizer, summarize
 from tests.conftest import require
 
@@ -156,3 +163,21 @@ def test_f95_is_the_frequency_at_95_percent_of_the_pieces() -> None:
     assert report.frequency_95 == 4
     assert report.unused == 1
     assert report.unknown_tokens == 1000
+
+
+def test_truncation_and_padding_of_a_file_are_not_taken_over(tmp_path: Path, trained: Tokenizer) -> None:
+    short = Tokenizer.from_str(trained.to_str())
+    short.enable_truncation(3)
+    short.enable_padding(pad_id=3, pad_token="[PAD]", length=64)
+    short.save(str(tmp_path / "tokenizer.json"))
+    text = "The cat saw 1999 balls."
+    expected = trained.encode(text, add_special_tokens=False).ids
+    assert len(expected) > 3
+    assert load_tokenizer(tmp_path).encode(text, add_special_tokens=False).ids == expected
+
+
+def test_the_vocabulary_reaches_to_the_largest_id_though_others_are_left_out() -> None:
+    vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS)} | {"far": 70_000}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    assert tokenizer.get_vocab_size() == 8
+    assert column_encoding(vocabulary_size(tokenizer)) == "ndarray:uint32"

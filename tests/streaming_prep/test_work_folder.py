@@ -1,0 +1,58 @@
+"""The work folder: one build at a time, nothing of a killed one in the way, and gone without taking anything along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from elc_composer.errors import ConfigError
+from streaming_prep.work_folder import alone_in, remove_work, work_folder
+
+
+def test_one_build_at_a_time(tmp_path: Path) -> None:
+    busy = pytest.raises(ConfigError, match="another build is at work")
+    with work_folder(tmp_path / "work"), busy, work_folder(tmp_path / "work"):
+        pass
+    with work_folder(tmp_path / "work"):
+        pass
+
+
+def test_two_work_folders_do_not_let_two_builds_write_to_one_place(tmp_path: Path) -> None:
+    busy = pytest.raises(ConfigError, match="another build is at work")
+    with alone_in(tmp_path), busy, alone_in(tmp_path):
+        pass
+    with alone_in(tmp_path):
+        pass
+
+
+def test_temporary_files_of_a_killed_build_are_removed(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    for name in ("clean/ab/.abc.0123abcd.tmp", "shard/cd/.cde.0123abcd.tmp/shard.00000.mds", ".inputs.json.01ab.tmp"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).touch()
+    with work_folder(work):
+        assert not list(work.rglob("*.tmp"))
+
+
+def test_removal_takes_our_own_things_alone(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    with work_folder(work):
+        (work / "clean").mkdir()
+        (work / "inputs.json").touch()
+        (work / "theirs").touch()
+        remove_work(work)
+    assert [path.name for path in work.iterdir()] == ["theirs"]
+    (work / "theirs").unlink()
+    with work_folder(work):
+        remove_work(work)
+    assert not work.exists()
+
+
+def test_a_build_that_begins_while_another_ends_keeps_its_folder(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    with work_folder(work):
+        remove_work(work)
+        with work_folder(work):  # the folder is a new one, and so is its lock
+            (work / "clean").mkdir()
+    assert (work / "clean").is_dir()
