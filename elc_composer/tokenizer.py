@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from composer.utils import get_file, maybe_create_object_store_from_uri, parse_uri
 from transformers import PreTrainedTokenizerFast
 
+from elc_composer.data.storage import fetch
 from elc_composer.errors import DataError
 from streaming_prep.tokenizer import load_tokenizer as read_tokenizer
 
@@ -37,14 +37,11 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerFast:
 
 def _fetch(location: str, folder: Path) -> Path:
     target = folder / "tokenizer.json"
+    address = location if location.endswith(".json") else f"{location.rstrip('/')}/tokenizer.json"
     try:
-        store = maybe_create_object_store_from_uri(location)
-        _, _, key = parse_uri(location)
-        name = key if key.endswith(".json") else f"{key.rstrip('/')}/tokenizer.json"
-        get_file(name, str(target), store, progress_bar=False)
-    except Exception as error:  # each store raises its own
-        reason = " ".join(str(error).split()) or type(error).__name__
+        target.write_bytes(fetch(address))
+    except DataError as error:
         raise DataError(
-            f"{location}: no tokenizer can be read there ({reason}); check address and credentials"
+            f"{location}: no tokenizer can be read there ({error}); check address and credentials"
         ) from error
     return target
