@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from enum import Enum
@@ -56,8 +57,8 @@ class ScoringConfig:
 
     def __post_init__(self) -> None:
         self.method, self.reduction = Method(self.method), Reduction(self.reduction)
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature is {self.temperature}: it must be above 0")
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(f"temperature is {self.temperature}: it must be above 0, and finite")
         if self.tokens_per_batch < 1:
             raise ConfigError(f"tokens_per_batch is {self.tokens_per_batch}: it must be at least 1")
 

@@ -99,6 +99,8 @@ def score_sentences(
 ) -> Floats:
     """`[N]` scores in nats of N sentences; equal sentences are scored once. The model is put in eval mode meanwhile."""
     config = config or ScoringConfig()
+    if not texts:
+        return np.zeros(0)
     distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     encoded = encode_sentences(
         tokenizer,

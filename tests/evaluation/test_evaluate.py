@@ -216,6 +216,7 @@ def test_takes_models_in_other_types(tmp_path: Path, model_folder: Path, dtype: 
     ("more", "message"),
     [
         (["--temperature", "0"], "temperature is 0.0"),
+        (["--temperature", "inf"], "temperature is inf"),
         (["--tokens-per-batch", "-1"], "tokens_per_batch is -1"),
         (["--method", "within_word_l2r", "--supplement", "nowhere"], "nowhere does not exist"),
         (["--device", "gpu"], "gpu is no device"),

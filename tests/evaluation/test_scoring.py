@@ -69,6 +69,10 @@ def test_special_tokens_are_added_once_whether_the_tokenizer_adds_them_or_not() 
     np.testing.assert_array_equal(plain, adding)
 
 
+def test_no_sentences_have_no_scores() -> None:
+    assert score_sentences(tiny_bert(len(tiny_tokenizer())), tiny_tokenizer(), []).tolist() == []
+
+
 def test_mean_and_temperature() -> None:
     model, tokenizer = tiny_bert(SIZES["vocab_size"]).double(), tiny_tokenizer()
     sums = score_sentences(model, tokenizer, TEXTS)
