@@ -113,9 +113,10 @@ class LayerWeightMonitor(Callback):
         self._folder = run_path(self.folder, state)
         step = int(state.timestamp.batch)
         self.history = [record for record in self.history if record["step"] <= step]
-        if not self._shards:
-            return
         self._records = Records(self._folder and self._folder / "layer_weights.jsonl")
+        if not self._shards:
+            self._records.forget(step)
+            return
         on_disk = self._records.cut(step)
         if len(on_disk) < len(self.history):
             self._records.replace(self.history)

@@ -89,9 +89,11 @@ class MixedInputMonitor(Callback):
         self._pictures.restart(state)
         self._find(state.model)
         self._folder = run_path(self.folder, state)
+        self._records = Records(self._folder and self._folder / "mixed_inputs.jsonl")
         if self._probes:
-            self._records = Records(self._folder and self._folder / "mixed_inputs.jsonl")
             self._records.cut(int(state.timestamp.batch))
+        else:
+            self._records.forget(int(state.timestamp.batch))
 
     def batch_start(self, state: State, logger: Logger) -> None:
         """Decide whether to watch the batch."""

@@ -50,6 +50,11 @@ class Records:
         self.path = path
         self._warned = False
 
+    def forget(self, step: int) -> None:
+        """For a run that writes no such records: drop what another one left beyond `step`, if anything."""
+        if self.path is not None and self.path.exists():
+            self.cut(step)
+
     def cut(self, step: int) -> list[dict[str, Any]]:
         """Drop what lies beyond `step` and return the rest; step 0 is a new run and starts an empty file."""
         if self.path is None:

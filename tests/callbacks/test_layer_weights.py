@@ -12,7 +12,7 @@ import torch
 from composer import Callback
 from omegaconf import OmegaConf
 
-from elc_composer.callbacks import LayerWeightMonitor
+from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor
 from elc_composer.callbacks.layer_weights import HISTORY_LIMIT, describe, softmax
 from elc_composer.errors import ConfigError
 
@@ -147,6 +147,15 @@ def test_a_model_without_such_parameters_gets_one_warning(tmp_path: Path) -> Non
     assert len([w for w in caught if "LayerWeightMonitor" in str(w.message)]) == 1
     assert not logged(run, "layer_weights/")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_such_parameters_is_not_shown_with_another_ones(tmp_path: Path) -> None:
+    for name in ("layer_weights.jsonl", "mixed_inputs.jsonl"):
+        (tmp_path / name).write_text('{"step": 3, "layers": {"1": [1.0]}}\n')
+    monitors = [LayerWeightMonitor(folder=str(tmp_path)), MixedInputMonitor(folder=str(tmp_path))]
+    with pytest.warns(UserWarning, match="no parameter matches"):
+        trainer(ToyElc("ltg"), monitors, steps=1).fit()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["", ""]
 
 
 def test_other_parameters_by_pattern(tmp_path: Path) -> None:
