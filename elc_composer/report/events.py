@@ -75,7 +75,8 @@ def _noted(run: RunFolder) -> Iterator[Event]:
         kind = NOTED.get(line["event"], "note")
         if number == 0 and line["event"] == "started":
             kind = "note"
-        yield Event(line["step"], kind, f"{line['event'].replace('_', ' ')} {line.get('text', '')}{_when(line)}")
+        what = line["event"].replace("_", " ") + (":" if kind == "fault" else "")
+        yield Event(line["step"], kind, f"{what} {line.get('text', '')}{_when(line)}")
 
 
 def _when(line: Mapping[str, Any]) -> str:

@@ -171,6 +171,7 @@ def test_what_the_run_noted_itself_is_shown_instead_of_guesses(tmp_path: Path) -
     assert [step for step, _ in events_of(found, "restart")] == [20, 25]
     assert events_of(found, "restart")[0][1] == "resumed from ba20-rank0.pt on 2 ranks (2026-01-01 10:00 UTC)"
     assert [step for step, _ in events_of(found, "fault")] == [20, 60]
+    assert events_of(found, "fault")[1][1].startswith("bad loss: the loss of step 59 is nan")
     assert events_of(found, "note") == [(0, "started on 1 rank (2026-01-01 10:00 UTC)")]
     assert "1 saved by now" in dict(events_of(found, "checkpoint"))[20]
     text = render([found])
