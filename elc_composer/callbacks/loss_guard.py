@@ -86,15 +86,16 @@ class LossGuard(Callback):
     def leave_out(skipped: set[int], step: int) -> str:
         """Add a step to those that are skipped, after `BadLoss` at it; returns the added ones as text.
 
-        Where the step before is skipped already, the damage may have come from further back, from a gradient that
-        overflowed under a loss that was still finite: then the step before those is left out as well.
+        Where the step, or the one before, is skipped already, the damage may have come from further back, from a
+        gradient that overflowed under a loss that was still finite: then the step before those is left out as well.
         """
         added = {step}
-        if step - 1 in skipped:
-            earlier = step - 1
+        if skipped & {step, step - 1}:
+            earlier = step if step in skipped else step - 1
             while earlier in skipped:
                 earlier -= 1
             added.add(max(earlier, 0))
+        added -= skipped
         skipped |= added
         return ", ".join(map(str, sorted(added)))
 
