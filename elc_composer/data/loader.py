@@ -193,6 +193,7 @@ def _open(
     return SegmentDataset(
         streams=streams,
         batch_size=device_batch_size,
+        workers=config.num_workers,
         outage_tolerance=config.outage_tolerance,
         shuffle=shuffle,
         shuffle_seed=seed,

@@ -26,14 +26,16 @@ from itertools import chain
 from typing import Any
 
 from streaming import StreamingDataset
+from streaming.base.constant import TICK
 from streaming.base.dataset import _ShardState
 from streaming.base.world import World
 
+from elc_composer.data.cache_limit import check_cache_limit
 from elc_composer.data.checked_stream import CheckedStream
 from elc_composer.data.collate import Segment
 from elc_composer.data.shared_prefix import CacheFolders, random_prefixes
 from elc_composer.data.storage import LONGEST_PAUSE, Unreachable, patiently
-from elc_composer.errors import DataError
+from elc_composer.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +46,37 @@ class SegmentDataset(StreamingDataset):
     Args:
         streams: the streams, of one sequence length.
         batch_size: samples of a batch on one device.
+        workers: loader processes of a rank; 0: the rank itself.
         outage_tolerance: seconds for which a shard that is due is asked for, where the storage may come back.
         options: StreamingDataset's own.
 
     Raises:
+        ConfigError: for a cache limit below what is in use at once.
         DataError: where the streams have fewer samples than one batch over all ranks, or another run has their cache.
     """
 
     streams: list[CheckedStream]
 
     def __init__(
-        self, *, streams: list[CheckedStream], batch_size: int, outage_tolerance: float = 0.0, **options: Any
+        self,
+        *,
+        streams: list[CheckedStream],
+        batch_size: int,
+        workers: int = 0,
+        outage_tolerance: float = 0.0,
+        **options: Any,
     ) -> None:
         cached = [os.path.join(stream.local, stream.split) for stream in streams if not stream.in_place]
         self._cache_folders = CacheFolders(cached)
         try:
             with random_prefixes():
                 super().__init__(streams=streams, batch_size=batch_size, **options)
-        except BaseException:
+            if self.cache_limit:
+                check_cache_limit(self, workers)
+        except BaseException as error:
             self._cache_folders.release()
+            if isinstance(error, ValueError) and options.get("cache_limit") and "ache" in str(error):
+                raise ConfigError(f"data.cache_limit is too small: {error}") from error
             raise
         self.device_batch_size = batch_size
         self.outage_tolerance = outage_tolerance
@@ -194,6 +208,19 @@ class SegmentDataset(StreamingDataset):
             # where its absence leads to another attempt in the foreground.
             self._shard_states[shard_id] = _ShardState.LOCAL
             raise
+
+    def _ready_thread(self, it: Any) -> None:
+        # Streaming's own waits without end for a shard that was evicted again between its download and its turn. Here
+        # such a shard passes, and `get_item` fetches it.
+        while not (it.should_exit() or it.ready_index == it.total or self._event.is_set()):
+            if it.ready_index >= it.prepare_index or self._is_on_its_way(it.sample_ids[it.ready_index]):
+                time.sleep(TICK)
+            else:
+                it.ready_index += 1
+        it.on_exit()
+
+    def _is_on_its_way(self, sample_id: int) -> bool:
+        return bool(sample_id != -1 and self._shard_states[self.spanner[sample_id][0]] == _ShardState.PREPARING)
 
     def _evict_shard(self, shard_id: int) -> None:
         self.streams[self.stream_per_shard[shard_id]].restore(self.shards[shard_id])

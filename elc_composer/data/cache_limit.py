@@ -1,0 +1,58 @@
+"""How small a cache may be: one that cannot hold what is in use at once downloads the same shards over and over."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from streaming.base.world import World
+
+from elc_composer.errors import ConfigError
+
+ONE_BY_ONE = {"py1br", "py1e"}
+"""Orders that mix the shards of one block of samples at a time; the others mix all."""
+
+
+def shards_in_use(dataset: Any, processes: int) -> int:
+    """Shards that loaders of one node may need from the download of a sample until all before it are read.
+
+    A shard that was downloaded ahead waits, untouched, for as long as the samples before it take; meanwhile as many
+    again are downloaded behind it, and none of these may push it out.
+    """
+    ahead = 2 * processes * (dataset.predownload + 2 * dataset.batch_size)
+    nodes = World.detect().num_nodes
+    groups = dataset.num_canonical_nodes or nodes
+    if not dataset.shuffle:
+        mixed = ahead / float(np.mean(dataset.samples_per_shard)) + 2 * groups
+    elif dataset.shuffle_algo in ONE_BY_ONE:
+        block = dataset.shuffle_block_size or max(4_000_000 // groups, 1 << 18)
+        mixed = (block + ahead) / float(np.mean(dataset.samples_per_shard)) + 2 * math.ceil(groups / nodes)
+    else:
+        mixed = math.inf
+    return int(min(dataset.num_shards, ahead, mixed))
+
+
+def check_cache_limit(dataset: Any, workers: int) -> None:
+    """Refuse a limit that cannot hold the shards in use, and those that are being fetched.
+
+    Args:
+        dataset: a StreamingDataset with a `cache_limit` in bytes.
+        workers: loader processes of each rank; 0: the rank itself.
+
+    Raises:
+        ConfigError: naming the least that works.
+    """
+    limit: Any = dataset.cache_limit
+    largest = max(shard.get_max_size() for shard in dataset.shards)
+    index = sum(stream.get_index_size() for stream in dataset.streams)
+    everything = index + sum(shard.get_max_size() for shard in dataset.shards)
+    processes = World.detect().ranks_per_node * max(workers, 1)
+    used = shards_in_use(dataset, processes)
+    least = min(everything, index + largest * max(4, used + processes))
+    if limit < least:
+        raise ConfigError(
+            f"data.cache_limit is {limit:,} bytes, but {processes} loader processes use up to {used} shards of up to "
+            f"{largest:,} bytes at once: give at least {least:,} bytes, or lower data.predownload or "
+            "data.shuffle_block_size."
+        )

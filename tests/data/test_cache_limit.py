@@ -1,0 +1,58 @@
+"""A cache limit either works, at the same batches, or is refused with the least that does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_train_loader
+from elc_composer.errors import ConfigError
+from tests.data.prepared import TOKENS, write_split
+
+SAMPLES, BATCH = 400, 4
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("prepared")
+    write_split(root, SAMPLES)
+    return root
+
+
+def ids(prepared: Path, cache: Path, limit: str | None, workers: int) -> list[list[int]]:
+    config = DataConfig(
+        streams=[StreamConfig(remote=str(prepared), local=str(cache))],
+        num_workers=workers,
+        predownload=4,
+        shuffle_block_size=40,
+        cache_limit=limit,
+        download_retry=1,
+    )
+    spec = build_train_loader(config, MaskingConfig(), TOKENS, seq_length=16, device_batch_size=BATCH, seed=1)
+    try:
+        return [batch["sample_ids"].tolist() for _ in range(2) for batch in spec.dataloader]
+    finally:
+        spec.dataloader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_least_that_is_named_works(prepared: Path, tmp_path: Path, workers: int) -> None:
+    shards = list((prepared / "seq_16" / "train").glob("*.mds*"))
+    message = r"data\.cache_limit is 12,288 bytes, but .* give at least [\d,]+ bytes"
+    with pytest.raises(ConfigError, match=message) as no:
+        ids(prepared, tmp_path / "cache", "12kb", workers)
+    least = re.search(r"at least ([\d,]+) bytes", str(no.value))[1].replace(",", "")
+    found = ids(prepared, tmp_path / "cache", f"{least}b", workers)
+    assert found == ids(prepared, tmp_path / "whole", None, workers)
+    kept = [path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert sum(kept) <= int(least)
+    assert len(kept) < len(shards), "some had to go"
+    assert len(np.unique(np.concatenate(found))) > SAMPLES - 4 * BATCH
+
+
+def test_below_streaming_s_own_minimum(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.cache_limit"):
+        ids(prepared, tmp_path / "cache", "50b", 0)
