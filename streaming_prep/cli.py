@@ -20,9 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it is done, 1 where verification finds damage, 2 for input that cannot work."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
     except (ConfigError, DataError) as error:
         return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`); the interpreter must not try to flush the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         return _fail(_os_sentence(error))
     except KeyboardInterrupt:

@@ -47,6 +47,19 @@ def _code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+def _look_through(manifest: Any) -> None:
+    # Whoever reads a manifest relies on these, so a damaged one is found here.
+    manifest["settings"], manifest["tokenizer"]["file"], manifest["tokenizer"]["sha256"]
+    manifest["tokenizer"]["vocab_size"] + 0
+    for source in manifest["sources"]:
+        source["corpus"] + source["split"], source["words"] + source["tokens"] + source["documents"]
+    for name, output in manifest["outputs"].items():
+        int(name.removeprefix("seq_").split("/")[0]), name.split("/")[1]
+        output["samples"] + output["tokens"], output["index_sha256"]
+        for shard in output["shards"]:
+            shard["file"] + shard["sha256"], shard["bytes"] + 0
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a prepared folder. Raises `DataError` where there is none, or not a whole one."""
     path = folder / MANIFEST
@@ -56,8 +69,8 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = json.loads(path.read_bytes())
         if manifest["format_version"] != FORMAT_VERSION:
             raise DataError(f"{path} has format version {manifest['format_version']}, not {FORMAT_VERSION}; rebuild it")
-        manifest["outputs"], manifest["sources"], manifest["tokenizer"], manifest["settings"]
-    except (ValueError, KeyError, TypeError) as error:
+        _look_through(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is damaged ({error!r}); build the folder anew") from None

@@ -44,6 +44,8 @@ class Prepared:
             try:
                 shards = json.loads(self.read(f"{output}/index.json"))["shards"]
                 check_shards(f"{self.place}/{output}", shards)
+                for entry in shards:
+                    entry["zip_data"]["basename"], entry["raw_data"]["basename"], entry["samples"] + 0
                 self._indexes[output] = shards
             except (AttributeError, ValueError, KeyError, TypeError) as error:
                 if isinstance(error, DataError):
@@ -63,7 +65,12 @@ class Prepared:
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the segments were made with."""
-        return Tokenizer.from_str(self.read(self.manifest["tokenizer"]["file"]).decode())
+        file = self.manifest["tokenizer"]["file"]
+        data = self.read(file)
+        try:
+            return Tokenizer.from_str(data.decode())
+        except Exception as error:  # tokenizers raises bare Exception
+            raise DataError(f"{file} is damaged ({error}); build the folder anew") from None
 
     def choose(self, output: str | None) -> str:
         """`output`, or the first there is. Raises `ConfigError` naming what there is."""

@@ -52,7 +52,8 @@ def segment_lengths(prepared: Prepared) -> dict[str, np.ndarray]:
     ):
         counts = np.zeros(int(name.split("/")[0].removeprefix("seq_")) - 1, np.int64)
         for segments in prepared.segments(name):
-            counts += np.bincount([len(segment) for segment in segments], minlength=len(counts))
+            lengths = np.minimum([len(segment) for segment in segments], len(counts) - 1)
+            counts += np.bincount(lengths, minlength=len(counts))
         found[name] = counts
     return found
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 from pathlib import Path
 
@@ -129,3 +131,30 @@ def change_manifest(folder: Path, keys: list[str], value: int) -> None:
         place = place[key]
     place[keys[-1]] = value
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "seq_16/train/index.json", "tokenizer/tokenizer.json"])
+def test_no_damage_to_a_description_ends_in_a_traceback(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    generator = random.Random(0)
+    data = (prepared / file).read_bytes()
+    quotes = [place for place, byte in enumerate(data) if byte == ord('"')]
+    found = 0
+    for place in generator.sample(quotes, 25):
+        (prepared / file).write_bytes(data[: place + 1] + bytes([data[place + 1] ^ 1]) + data[place + 2 :])
+        found += main(["verify", str(prepared)]) != 0
+        main(["sample", str(prepared), "--count", "1"])
+    capsys.readouterr()
+    assert found == 25 or file == "manifest.json", "the manifest is covered by no digest"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        assert main(["sample", str(whole)]) == 141
+    assert capsys.readouterr().err == ""
