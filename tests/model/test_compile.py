@@ -22,7 +22,8 @@ def batch(length: int, seed: int) -> dict:
     labels = torch.where(torch.rand(ids.shape, generator=generator) < 0.15, ids, -100)
     lengths = torch.randint(3, length + 1, (len(ids), 1), generator=generator)
     found = {"input_ids": ids, "attention_mask": torch.arange(length) < lengths, "labels": labels}
-    return LabelPositions(MaskingConfig()).locate(found)
+    counts = {"token_counts": lengths.flatten().tolist(), "label_counts": (labels != -100).sum(1).tolist()}
+    return LabelPositions(MaskingConfig()).locate({**found, **counts})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
