@@ -49,12 +49,8 @@ class Outcome:
     wrote: bool
 
 
-def run_all(toy: Path, tmp: Path) -> dict[str, Outcome]:
-    """Every case by its name, in a copy of the prepared data of its own."""
-    return {case.name: run(case, toy, tmp / str(number)) for number, case in enumerate(CASES)}
-
-
 def run(case: Case, toy: Path, tmp: Path) -> Outcome:
+    """One case, in a copy of the prepared data of its own at `tmp`."""
     shutil.copytree(toy, tmp)
     case.spoil(tmp)
     vocab_size = json.loads((toy / "data" / "manifest.json").read_text())["tokenizer"]["vocab_size"]
@@ -221,7 +217,7 @@ CASES = [
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         toy = prepare_toy(Path(folder, "toy"))
-        sys.stdout.write(page(run_all(toy, Path(folder, "cases"))))
+        sys.stdout.write(page({case.name: run(case, toy, Path(folder, case.name)) for case in CASES}))
 
 
 if __name__ == "__main__":
