@@ -149,6 +149,18 @@ def test_streams_are_mixed_by_their_weights(prepared: Path, tmp_path: Path) -> N
     assert (ids >= SAMPLES).sum() == 60
 
 
+@pytest.mark.parametrize(("weight", "share"), [({"choose": 15}, 15), ({"repeat": 0.5}, 20), ({"repeat": 2.0}, 80)])
+def test_streams_are_counted_by_repeat_and_choose(
+    prepared: Path, tmp_path: Path, weight: dict[str, float], share: int
+) -> None:
+    write_split(tmp_path, 40)
+    streams = [StreamConfig(local=str(prepared)), StreamConfig(local=str(tmp_path), **weight)]  # type: ignore[arg-type]
+    dataset = build(DataConfig(streams=streams, num_workers=0)).dataloader.dataset
+    assert dataset.epoch_size == SAMPLES + share
+    ids = np.concatenate(epochs(OPEN[-1], 1))[:, 0]
+    assert abs(int((ids >= SAMPLES).sum()) - share) < BATCH, "only what fills no batch is left for the next epoch"
+
+
 def test_evaluation_sees_every_sample_once_with_the_same_masks(prepared: Path) -> None:
     settings = {"seq_length": LENGTH, "device_batch_size": BATCH, "seed": 1}
     spec = build_eval_loader(local(prepared, short_p=1.0), MASKING, TOKENS, **settings)
