@@ -96,32 +96,34 @@ def training_step(model: nn.Module, batch: dict[str, Tensor], device: str, compi
     return step
 
 
-def timed(step: Step, device: str) -> float:
+def timed(step: Step, device: str, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, the device's work included."""
     if device == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     step()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def take_turns(steps: dict[str, Step], device: str, repeats: int, warmup: int = 2) -> dict[str, list[float]]:
+def take_turns(
+    steps: dict[str, Step], device: str, repeats: int, warmup: int = 2, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of every repeat; contestants take turns, so that a change in the machine's speed meets all of them."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + warmup):
         for name, step in steps.items():
-            elapsed = timed(step, device)
+            elapsed = timed(step, device, clock)
             if turn >= warmup:
                 times[name].append(elapsed)
     return times
 
 
-def matrix_rate(device: str, side: int | None = None) -> float:
+def matrix_rate(device: str, side: int | None = None, clock: Callable[[], float] = time.perf_counter) -> float:
     """FLOP/s of one large square matrix product in the dtype that training multiplies in."""
     side = side or (8192 if device == "cuda" else 1536)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    seconds = [timed(lambda: a @ b, device) for _ in range(12)]
+    seconds = [timed(lambda: a @ b, device, clock) for _ in range(12)]
     return 2 * side**3 / statistics.median(seconds[2:])
