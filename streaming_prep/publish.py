@@ -84,6 +84,8 @@ def _publish_output(output: Output, folder: Path) -> dict[str, Any]:
 
 def _publish_tokenizer(built: Built, folder: Path) -> dict[str, Any]:
     tokenizer = load_tokenizer(built.tokenizer)
+    for temporary in folder.glob(".*.tmp"):  # a killed build's
+        temporary.unlink()
     save_tokenizer(tokenizer, folder)
     # Not .txt: where the folder lies within a corpus's own, the next build would take the report for text.
     with atomic_file(folder / "report.md") as file:

@@ -176,6 +176,7 @@ def test_the_same_command_mends_a_damaged_folder(prepared: Path, corpus: Path, t
     shard.write_bytes(data)
     (out / "seq_48" / "dev" / "index.json").unlink()
     (out / "tokenizer" / "tokenizer.json").unlink()
+    (out / "tokenizer" / ".tokenizer.json.0123abcd.tmp").touch()
     build_small(corpus, out)
     assert contents(out) == contents(prepared)
 
