@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,13 @@ from .attention import Attention, RelativePositions
 from .configuration_elc import ElcConfig
 from .dropout import Dropout
 from .layer_mixing import Links, linked_mix
+
+if TYPE_CHECKING:
+    # transformers copies an exported folder's files only where this one names them.
+    from .kernels import resolve_kernels  # noqa: F401
+    from .triton_attention import triton_attention  # noqa: F401
+    from .triton_attention_kernels import forward_kernel  # noqa: F401
+    from .triton_mixing import weighted_sum  # noqa: F401
 
 
 class Embedding(nn.Module):

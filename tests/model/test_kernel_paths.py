@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointImpl, checkpoint_wrapper
+from transformers.dynamic_module_utils import get_relative_imports
 
-from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM
+from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM, modeling_elc
 from elc_composer.model.kernels import kernels_refusal, resolve_kernels
 
 SHAPE = {
@@ -100,6 +103,13 @@ def test_frozen_parts_change_no_other_gradient(frozen: str) -> None:
         results.append(gradients(model))
     assert not any(frozen in name for name in results[0])
     assert largest_error(*results) <= 1e-13
+
+
+def test_transformers_finds_every_file_of_an_exported_model() -> None:
+    """It copies the files that the model's own one names, not those that these name in turn."""
+    folder = Path(modeling_elc.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "modeling_elc"}
+    assert set(get_relative_imports(folder / "modeling_elc.py")) == files
 
 
 def test_which_kernels_run_where() -> None:
