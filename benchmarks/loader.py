@@ -24,10 +24,11 @@ from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, TokenIds,
 TOKENS = TokenIds(vocab_size=16384)
 
 
-def write(root: Path, samples: int, seq_length: int) -> None:
+def write(root: Path, samples: int, seq_length: int, shard_bytes: int = 1 << 26) -> None:
     rng = np.random.default_rng(0)
     out = str(root / f"seq_{seq_length}" / "train")
-    with MDSWriter(out=out, columns={"input_ids": "ndarray:uint16"}, hashes=["sha256"]) as writer:
+    columns = {"input_ids": "ndarray:uint16"}
+    with MDSWriter(out=out, columns=columns, hashes=["sha256"], size_limit=shard_bytes) as writer:
         for size in rng.integers(seq_length // 2, seq_length - 1, samples):
             writer.write({"input_ids": rng.integers(7, TOKENS.vocab_size, size).astype(np.uint16)})
 

@@ -31,6 +31,7 @@ from elc_composer.model import ElcConfig, ElcForMaskedLM
 from tests.faults.s3 import CREDENTIALS, local_s3
 
 SEQ_LENGTH = 128
+SHARD_BYTES = 1 << 14
 Batches = Callable[[], Iterator[dict]]
 
 
@@ -94,7 +95,8 @@ def train(model: torch.nn.Module, batches: Iterator[dict], steps: int) -> tuple[
 
 def measure(folder: Path, steps: int, batch: int, hidden_size: int, rounds: int) -> dict:
     samples = (steps + 2) * batch
-    write(folder / "data", samples, SEQ_LENGTH)
+    # Small shards, so that a few steps need a new one, as thousands of steps do of real ones.
+    write(folder / "data", samples, SEQ_LENGTH, shard_bytes=SHARD_BYTES)
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, folder / "data"), daemon=True)
     server.start()
