@@ -173,7 +173,8 @@ class Attempt:
         """End some or all of it; what kind says and is not there yet is the launcher."""
         launcher = psutil.Process(self.pid)
         ranks = sorted(launcher.children(), key=lambda process: process.pid)
-        workers = [process for rank in ranks for process in rank.children() if process.status() != "zombie"]
+        children = [process for rank in ranks for process in rank.children() if process.status() != "zombie"]
+        workers = [process for process in children if "resource_tracker" not in " ".join(process.cmdline())]
         if kind == "SIGKILL to a data worker" and workers:
             rng.choice(workers).kill()
         elif kind in ("SIGKILL to rank 0", "SIGKILL to rank 1") and len(ranks) == 2:
