@@ -205,7 +205,7 @@ CASES = [
     Case("no such pairs", PAIRS, "pairs.jsonl does not exist", "evaluate"),
     Case("pairs that are no JSON", PAIRS, "pairs.jsonl:1 is not JSON", "evaluate", _text("pairs.jsonl", b"{\n")),
     Case(
-        "pair without a sentence",
+        "pair of one sentence",
         PAIRS,
         "has no 'sentence_bad'",
         "evaluate",
