@@ -146,7 +146,6 @@ INDEX = "seq_32/train/index.json"
 PAIRS = ["{tmp}/nowhere", "--minimal-pairs", "{tmp}/pairs.jsonl", "--out", "{tmp}/out.json"]
 BUILD = ["build", "--corpus", "{tmp}/corpus", "--out", "{tmp}/out", "--workers", "1"]
 GOOD = b"The dog barks.\n" * 30
-HALF = b'{"sentence_good": "Dogs bark."}'
 DUPLICATE = "data.streams=[{{remote: {data}, local: {tmp}/c}}, {{remote: {data}, local: {tmp}/c}}]"
 
 CASES = [
