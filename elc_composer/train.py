@@ -22,6 +22,7 @@ from elc_composer.config import RunConfig, load_config
 from elc_composer.data.loader import WholeEpochLoader
 from elc_composer.dry_run import describe_run
 from elc_composer.errors import ConfigError, DataError
+from elc_composer.model.kernels import kernels_refusal
 from elc_composer.parallelism import check_parallelism, device_kind
 from elc_composer.prepare import Run, prepare_run
 from elc_composer.run_events import EventLog
@@ -100,6 +101,9 @@ def check_devices(config: RunConfig) -> None:
     """
     auto = any(stage.device_train_microbatch_size == "auto" for stage in config.stages)
     check_parallelism(config.parallelism, config.precision, device_kind(), dist.get_world_size(), auto)
+    refusal = kernels_refusal(config.model.kernels, "cuda" if device_kind() == "gpu" else "cpu")  # type: ignore[attr-defined]
+    if refusal is not None:
+        raise ConfigError(f"model.{refusal}")
 
 
 def train(config: RunConfig, preemption: Preemption | None = None) -> Trainer:

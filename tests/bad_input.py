@@ -147,6 +147,7 @@ PAIRS = ["{tmp}/nowhere", "--minimal-pairs", "{tmp}/pairs.jsonl", "--out", "{tmp
 BUILD = ["build", "--corpus", "{tmp}/corpus", "--out", "{tmp}/out", "--workers", "1"]
 GOOD = b"The dog barks.\n" * 30
 DUPLICATE = "data.streams=[{{remote: {data}, local: {tmp}/c}}, {{remote: {data}, local: {tmp}/c}}]"
+FSDP2_NORMS = ["callbacks.optimizer_monitor.batch_log_interval=1", "parallelism.strategy=fsdp2"]
 
 CASES = [
     Case("no such config", ["nowhere.yaml"], "nowhere.yaml"),
@@ -164,6 +165,14 @@ CASES = [
     Case("optimizer", ["optimizer.name=sgd"], "optimizer.name"),
     Case("save interval", ["checkpoints.save_interval=often"], "checkpoints.save_interval is 'often'"),
     Case("evaluation interval", ["evaluators.eval_interval=5.5ba"], "evaluators.eval_interval is '5.5ba'"),
+    Case(
+        "login in an address", ["loggers.mlflow.tracking_uri=https://me:hunter2@host/"], "a user name or password in it"
+    ),
+    Case("other store", ["checkpoints.save_folder=gs://bucket/run"], "must be a folder, or s3://bucket/prefix"),
+    Case("norms of shards", FSDP2_NORMS, "callbacks.optimizer_monitor sees a rank's own part only"),
+    Case("automatic microbatch", ["stages.0.device_train_microbatch_size=auto"], "auto needs a GPU"),
+    Case("unknown kernels", ["model.kernels=fast"], "model.kernels 'fast' is none of auto, eager, torch, triton"),
+    Case("kernels for other devices", ["model.kernels=triton"], "model.kernels: triton needs a CUDA device"),
     Case("microbatch", ["stages.0.device_train_microbatch_size=0"], "device_train_microbatch_size is 0"),
     Case("heads", ["model.num_attention_heads=0"], "model.num_attention_heads is 0"),
     Case("mask id", ["model.mask_token_id=5"], "model.mask_token_id is 5 but the tokenizer's is 4"),
