@@ -124,7 +124,9 @@ def _score_batches(
     new: Done = {}
     with bar:
         for i, size in zip(own, tokens):
-            new[i] = scorer.score(plan, spans[i])[1].double().cpu().numpy()
+            # A copy: small tensors that live on between large ones that come and go scatter torch's memory, a megabyte
+            # a batch, until the machine has none left.
+            new[i] = scorer.score(plan, spans[i])[1].double().cpu().numpy().copy()
             if ledger:
                 ledger.add(i, new[i])
             bar.update(size)
