@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Callable
@@ -48,22 +49,23 @@ def segments(tmp_path: Path, crater: Path) -> Path:
     ) as writer:
         for _ in range(8):
             writer.write({"input_ids": np.array([8, 9], np.uint16), "notes": Bomb(crater)})
-    manifest = {
-        "format_version": 1,
-        "outputs": {"seq_16/train": {"samples": 8, "tokens": 16, "shards": [{}], "index_sha256": ""}},
-    }
     Tokenizer(WordLevel({"[UNK]": 0}, "[UNK]")).save(str(root / "t"))
-    (root / "manifest.json").write_text(
-        json.dumps(
-            {
-                **manifest,
-                "settings": {},
-                "sources": [],
-                "tokenizer": {"file": "t", "sha256": "", "vocab_size": VOCAB_SIZE},
-            }
-        )
-    )
+    describe(root)
     return root
+
+
+def describe(root: Path) -> None:
+    """Write the manifest that goes with the index as it is: who spoils the one can spoil the other."""
+    out = root / "seq_16" / "train"
+    files = [
+        {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+        for path in sorted(out.glob("*.zstd"))
+    ]
+    digest = hashlib.sha256((out / "index.json").read_bytes()).hexdigest()
+    output = {"samples": 8, "tokens": 16, "shards": files, "index_sha256": digest}
+    tokenizer = {"file": "t", "sha256": hashlib.sha256((root / "t").read_bytes()).hexdigest(), "vocab_size": VOCAB_SIZE}
+    manifest = {"format_version": 1, "outputs": {"seq_16/train": output}, "settings": {}, "sources": []}
+    (root / "manifest.json").write_text(json.dumps({**manifest, "tokenizer": tokenizer}))
 
 
 def config(root: Path) -> DataConfig:
@@ -97,6 +99,7 @@ def test_training_refuses_pickles(read: Callable[[Path], None], encoding: object
     content = json.loads(index.read_text())
     content["shards"][0]["column_encodings"][1] = encoding
     index.write_text(json.dumps(content))
+    describe(segments)
     with pytest.raises(DataError, match=rf"column 'notes' is encoded as {encoding!r}, which can run code"):
         read(segments)
     assert not crater.exists()
@@ -123,6 +126,7 @@ def test_streaming_prep_refuses_pickles(
     # The column that is read is the pickle.
     content["shards"][0]["column_names"] = ["notes", "input_ids"]
     index.write_text(json.dumps(content))
+    describe(segments)
     assert streaming_prep([command, str(segments)]) in (1, 2)
     assert "column 'input_ids' is encoded as 'pkl', which can run code" in capsys.readouterr().err
     assert not crater.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,7 +72,10 @@ def test_charts_are_drawn_and_have_a_table(pages: tuple[Path, Path], browser: Br
         assert browser.run(f"return document.querySelectorAll('#{section} svg path[d^=M]').length") > 0
     assert browser.run("return document.querySelectorAll('svg[role=img]:not([aria-label])').length") == 0
     browser.click("#panel-loss summary")
-    rows = browser.run("return document.querySelectorAll('#panel-loss tbody tr').length")
+    deadline = time.monotonic() + 30  # the table is made once the browser has told the page of the click
+    while (rows := browser.run("return document.querySelectorAll('#panel-loss tbody tr').length")) == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert rows == 40
     browser.run(
         "const list = document.querySelector('#distributions select');"
