@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from multiprocessing import process as multiprocessing_process
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -53,9 +54,14 @@ def run_as_main(script: str, arguments: list[str]) -> NoReturn:
     # The other children of the process that was forked are not this one's to end.
     multiprocessing_process._children.clear()  # type: ignore[attr-defined]
     sys.argv = [script, *arguments]
+    run_to_the_end(lambda: runpy.run_path(script, run_name="__main__"))
+
+
+def run_to_the_end(main: Callable[[], object]) -> NoReturn:
+    """Call `main` in a forked process and end this as the interpreter would, with its exit code."""
     code = 1
     try:
-        runpy.run_path(script, run_name="__main__")
+        main()
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)

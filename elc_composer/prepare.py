@@ -120,8 +120,7 @@ def _check_same_run(config: RunConfig) -> None:
     for tree in (before, now):
         for stage in tree.get("stages", []):
             stage.pop("device_train_microbatch_size", None)
-        for key in ("kernels",):
-            tree.get("model", {}).pop(key, None)
+        tree.get("model", {}).pop("kernels", None)
     for key in ("seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking"):
         if before.get(key) != now[key]:
             raise ConfigError(

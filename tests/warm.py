@@ -6,21 +6,19 @@ ranks, as separate processes without a launcher, and returns their exit codes an
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from benchmarks.warm_launch import run_to_the_end
 from tests.conftest import ROOT
 from tests.multirank.launch import free_port
 
@@ -102,25 +100,7 @@ def _fork(main: Callable[[], None], request: dict[str, Any], rank: int, output: 
         os.dup2(output, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = ["train.py", *request["argv"]]
-    _run(main)
-
-
-def _run(main: Callable[[], None]) -> NoReturn:
-    """Run and end as an interpreter would."""
-    code = 1
-    try:
-        main()
-        code = 0
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    run_to_the_end(main)
 
 
 def sample_ids(folder: Path) -> dict[int, list[int]]:
