@@ -20,8 +20,18 @@ def _states(values: Any, count: int) -> Sequence[Tensor] | None:
     return None
 
 
+def _positions(values: Sequence[Any]) -> Tensor | None:
+    """The first vector of integers among the arguments of a module: the flat positions that it was asked for."""
+    vectors = (x for x in values if isinstance(x, Tensor) and x.dim() == 1 and x.dtype == torch.int64)
+    return next(vectors, None)
+
+
 class Probe:
-    """Hooks at one module that mixes; adds up norms over the tokens of the batches that it sees while attached."""
+    """Hooks at one module that mixes; adds up norms over the tokens of the batches that it sees while attached.
+
+    A mix of the states that the module itself returns counts at the positions alone that the module was called with,
+    if it was: elsewhere nobody reads it, and its last state need not be there.
+    """
 
     def __init__(self, module: Module, parameter: str) -> None:
         self.module = module
@@ -30,6 +40,7 @@ class Probe:
         """`[1 + sources + 1]`: norm of the mix, of each weighted source, and the number of tokens."""
         self._shares: Tensor | None = None
         self._mask: Tensor | None = None
+        self._positions: Tensor | None = None
 
     def attach(self, mask: Tensor | None) -> list[Any]:
         """Start listening; `mask` `[B, T]` is nonzero at the tokens that count."""
@@ -43,7 +54,7 @@ class Probe:
         shares = torch.softmax(getattr(module, self.parameter).detach().float(), dim=0)
         states = _states([*args, *kwargs.values()], len(shares))
         if states is None:
-            self._shares = shares
+            self._shares, self._positions = shares, _positions([*args, *kwargs.values()])
         else:
             self._add(states, shares)
 
@@ -51,15 +62,18 @@ class Probe:
     def _read_output(self, module: Module, args: tuple[Any, ...], output: Any) -> None:
         # a module that returns all states mixed them itself: the head's mix of ELC-BERT's weighted output
         if self._shares is not None and (states := _states([output], len(self._shares))) is not None:
-            self._add(states, self._shares)
-        self._shares = None
+            self._add(states, self._shares, self._positions)
+        self._shares = self._positions = None
 
-    def _add(self, states: Sequence[Tensor], shares: Tensor) -> None:
+    def _add(self, states: Sequence[Tensor], shares: Tensor, positions: Tensor | None = None) -> None:
         wide = torch.float32 if shares.device.type == "mps" else torch.float64
         mask = self._mask
         if mask is None or mask.shape != states[0].shape[:-1]:
             mask = torch.ones(states[0].shape[:-1])
         mask = mask.to(states[0].device).bool()
+        if positions is not None:
+            read = torch.zeros_like(mask).flatten().index_fill(0, positions, True)
+            mask = mask & read.view(mask.shape)
 
         def over_tokens(vectors: Tensor) -> Tensor:
             norms = torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float32)

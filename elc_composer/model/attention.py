@@ -88,7 +88,14 @@ class Attention(nn.Module):
         self.post_layer_norm = nn.LayerNorm(size, config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob, config.kernels)
 
-    def forward(self, x: Tensor, padding: Tensor | None, relative: Tensor, buckets: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        padding: Tensor | None,
+        relative: Tensor,
+        buckets: Tensor,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """Attend.
 
         Args:
@@ -96,9 +103,10 @@ class Attention(nn.Module):
             padding: `[B, 1, 1, T]` bool, True at padded keys, or None.
             relative: `[2 * bucket_size - 1, D]` normalized relative embeddings.
             buckets: `[T, T]` int64, row of `relative` for each query and key.
+            positions: `[M]` int64, flat in `B * T`, where the result is wanted; None for everywhere.
 
         Returns:
-            `[B, T, D]`.
+            `[B, T, D]`, or `[M, D]` at `positions`.
         """
         x = self.pre_layer_norm(x)
         query_key = self.in_proj_qk(x).unflatten(-1, (2, self.heads, self.head_size))
@@ -112,7 +120,10 @@ class Attention(nn.Module):
         else:
             attend = plain_attention if kernels == "eager" else torch_attention
             context = attend(query_key, value, position, buckets, padding, self.scale, dropout)
-        return self.dropout(self.post_layer_norm(self.out_proj(context.flatten(2))))
+        context = context.flatten(2)
+        if positions is not None:
+            context = context.flatten(0, 1).index_select(0, positions)
+        return self.dropout(self.post_layer_norm(self.out_proj(context)))
 
 
 def plain_attention(

@@ -16,11 +16,11 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 from .attention import Attention, RelativePositions
 from .configuration_elc import ElcConfig
 from .dropout import Dropout
+from .kernels import resolve_kernels
 from .layer_mixing import Links, linked_mix
 
 if TYPE_CHECKING:
     # transformers copies an exported folder's files only where this one names them.
-    from .kernels import resolve_kernels  # noqa: F401
     from .triton_attention import triton_attention  # noqa: F401
     from .triton_attention_kernels import forward_kernel  # noqa: F401
     from .triton_mixing import weighted_sum  # noqa: F401
@@ -97,16 +97,26 @@ class ElcLayer(nn.Module):
             self.prev_layer_weights = nn.Parameter(torch.empty(layer + 1))
 
     def forward(
-        self, states: tuple[Tensor, ...], padding: Tensor | None, relative: Tensor, buckets: Tensor, links: Links = ()
+        self,
+        states: tuple[Tensor, ...],
+        padding: Tensor | None,
+        relative: Tensor,
+        buckets: Tensor,
+        links: Links = (),
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, Links]:
         """`layer + 1` tensors `[B, T, D]` -> `[B, T, D]`, and the next layer's `links`.
 
-        `states` and `links` are those of `linked_mix`, the other arguments those of `Attention.forward`.
+        `states` and `links` are those of `linked_mix`, the other arguments those of `Attention.forward`. With
+        `positions` `[M]`, flat in `B * T`, the layer attends from everywhere but computes what follows there alone:
+        `[M, D]`.
         """
         x = states[-1]
         if self.rule.learned:
             x, links = linked_mix(states, self.prev_layer_weights, links, self.readers, self.kernels)
-        attended = self.attention(x, padding, relative, buckets)
+        attended = self.attention(x, padding, relative, buckets, positions)
+        if positions is not None:
+            x = x.flatten(0, 1).index_select(0, positions)
         summed = x + attended if self.rule.mlp_reads_input else attended
         output = (summed if self.rule.residual else attended) + self.mlp(summed)
         if self.rule.normalized:
@@ -125,8 +135,14 @@ class Encoder(nn.Module):
         if config.mixing_rule.mixed_output:
             self.prev_layer_weights = nn.Parameter(torch.empty(config.num_hidden_layers + 1))
 
-    def forward(self, embedded: Tensor, padding: Tensor | None, relative: Tensor) -> tuple[Tensor, ...]:
-        """`[B, T, D]` -> L+1 states `[B, T, D]`, and the final mix as one more where the variant has it."""
+    def forward(
+        self, embedded: Tensor, padding: Tensor | None, relative: Tensor, positions: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """`[B, T, D]` -> L+1 states `[B, T, D]`, and the final mix as one more where the variant has it.
+
+        With `positions` `[M]`, flat in `B * T`, the last of these is `[M, D]`: what the head reads there. Nobody reads
+        the last layer's output elsewhere, so it is not computed.
+        """
         buckets = self.relative_positions(embedded.shape[1])
         states = [embedded]
         detached: list[Tensor] = []
@@ -136,13 +152,18 @@ class Encoder(nn.Module):
             # With links, only the newest state takes a gradient from its reader; the others have theirs already.
             return (*detached, states[-1]) if links else tuple(states)
 
-        for layer in self.layers:
-            output, links = layer(readable(), padding, relative, buckets, links)
+        for number, layer in enumerate(self.layers, start=1):
+            wanted = positions if number == len(self.layers) else None
+            output, links = layer(readable(), padding, relative, buckets, links, wanted)
             detached.append(states[-1].detach())
             states.append(output)
         if hasattr(self, "prev_layer_weights"):
+            if positions is not None:
+                last = states[-1]
+                everywhere = last.new_zeros(embedded.shape).flatten(0, 1)
+                states[-1] = everywhere.index_copy(0, positions, last).view(embedded.shape)
             mixed, _ = linked_mix(readable(), self.prev_layer_weights, links, len(states), self.kernels)
-            states.append(mixed)
+            states.append(mixed if positions is None else mixed.flatten(0, 1).index_select(0, positions))
         return tuple(states)
 
 
@@ -191,12 +212,15 @@ class ElcModel(PreTrainedModel):
         assert isinstance(value, nn.Embedding)
         self.embedding.word_embedding = value
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, ...]:
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """All states `[B, T, D]`: embedding output, each layer's output, and the head's mix where the variant has one.
 
         Args:
             input_ids: `[B, T]` int64.
             attention_mask: `[B, T]`, nonzero at real tokens; None means that all are.
+            positions: `[M]` int64, flat in `B * T`: compute the last state there only, `[M, D]`.
 
         Raises:
             ValueError: if T exceeds `max_position_embeddings`.
@@ -208,7 +232,7 @@ class ElcModel(PreTrainedModel):
             )
         padding = None if attention_mask is None else ~attention_mask.bool()[:, None, None, :]
         embedded, relative = self.embedding(input_ids)
-        return self.transformer(embedded, padding, relative)
+        return self.transformer(embedded, padding, relative, positions)
 
     def forward(
         self,
@@ -304,7 +328,8 @@ class ElcForMaskedLM(ElcModel):
             attention_mask: `[B, T]`, nonzero at real tokens; None means that all are.
             labels: `[B, T]` int64, -100 where nothing is predicted.
             output_hidden_states: return all states, too.
-            masked_positions: `[M]` int64, positions in the flattened `[B * T]` at which alone the head runs.
+            masked_positions: `[M]` int64, distinct positions in the flattened `[B * T]` at which alone the head runs;
+                so does what follows attention in the last layer, unless all states are asked for.
             return_dict: taken for transformers' sake; the result is always a MaskedLMOutput.
             **kwargs: further inputs of tokenizers (such as `token_type_ids`), which the model has no use for.
 
@@ -313,10 +338,12 @@ class ElcForMaskedLM(ElcModel):
             labelled positions, if labels were given; `hidden_states`, L+1 tensors `[B, T, D]` (one more where the head
             has a mix).
         """
-        states = self.encode(input_ids, attention_mask)
+        # The plain form computes all of it, and picks.
+        everywhere = output_hidden_states or resolve_kernels(self.config.kernels, input_ids) == "eager"
+        states = self.encode(input_ids, attention_mask, None if everywhere else masked_positions)
         x = states[-1]
         if masked_positions is not None:
-            x = x.flatten(0, 1).index_select(0, masked_positions)
+            x = x.flatten(0, 1).index_select(0, masked_positions) if everywhere else x
             labels = None if labels is None else labels.flatten().index_select(0, masked_positions)
         logits = self.classifier(x)
         loss = None
@@ -333,13 +360,17 @@ class ElcForMaskedLM(ElcModel):
         Args:
             batch_size: sequences.
             length: tokens of each, padding included.
-            predicted: positions at which the head runs; None means all.
+            predicted: positions at which the head runs and the last layer ends; None means all.
         """
         config = self.config
         size, inner, buckets = config.hidden_size, config.intermediate_size, 2 * config.position_bucket_size - 1
         tokens = batch_size * length
-        projections = 2 * (4 * size * size + 3 * size * inner) * tokens
-        attention = (4 * length + 4 * buckets) * size * tokens
+        predicted = tokens if predicted is None else predicted
+        projections = 2 * 3 * size * size
+        after_attention = 2 * (size * size + 3 * size * inner)
+        attention = (4 * length + 4 * buckets) * size
         positions = 4 * size * size * buckets
-        head = 2 * size * (size + config.vocab_size) * (tokens if predicted is None else predicted)
-        return 3 * (config.num_hidden_layers * (projections + attention + positions) + head)
+        everywhere = config.num_hidden_layers * ((projections + attention) * tokens + positions)
+        where_read = after_attention * ((config.num_hidden_layers - 1) * tokens + predicted)
+        head = 2 * size * (size + config.vocab_size) * predicted
+        return 3 * (everywhere + where_read + head)

@@ -16,15 +16,16 @@ from .toys import LAYERS, ToyElc, batches, logged, trainer
 
 
 def by_hand(model: ToyElc, batch: dict[str, Tensor]) -> dict[str, float]:
-    """Norms from the states and weights, for real tokens."""
+    """Norms from the states and weights, for real tokens; the head's where it reads."""
     with torch.no_grad():
         states = model.model(**batch, output_hidden_states=True).hidden_states
-    mask, found = batch["attention_mask"], {}
+    found = {}
     named = dict(model.model.named_parameters())
     for label, name in {
         **{f"layer_{i + 1}": f"transformer.layers.{i}.prev_layer_weights" for i in range(LAYERS)},
         "head": "transformer.prev_layer_weights",
     }.items():
+        mask = model.read(batch) if label == "head" else batch["attention_mask"]
         shares = torch.softmax(named[name].detach(), 0)
         parts = [share * state for share, state in zip(shares, states)]
         norms = [part.norm(dim=-1)[mask].mean().item() for part in parts]
@@ -45,10 +46,25 @@ class Spy(Callback):
         self.expected[int(state.timestamp.batch) + 1] = by_hand(module, state.batch)
 
 
-@pytest.mark.parametrize("changes", [{}, {"device_train_microbatch_size": 2}], ids=["whole", "microbatches"])
-def test_norms_are_those_of_the_states(changes: dict[str, Any], tmp_path: Path) -> None:
+class PickyElc(ToyElc):
+    """Its head reads every fifth position, the padded ones among them."""
+
+    def read(self, batch: dict[str, Tensor]) -> Tensor:
+        ids = batch["input_ids"]
+        return batch["attention_mask"] & (torch.arange(ids.numel()) % 5 == 0).view(ids.shape)
+
+    def forward(self, batch: dict[str, Tensor]) -> Any:
+        return self.model(**batch, masked_positions=torch.arange(0, batch["input_ids"].numel(), 5))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [(ToyElc, {}), (ToyElc, {"device_train_microbatch_size": 2}), (PickyElc, {})],
+    ids=["whole", "microbatches", "some_positions"],
+)
+def test_norms_are_those_of_the_states(model: type[ToyElc], changes: dict[str, Any], tmp_path: Path) -> None:
     spy, monitor = Spy(), MixedInputMonitor(interval="2ba", folder=str(tmp_path))
-    run = trainer(ToyElc(), [spy, monitor], steps=4, **changes)
+    run = trainer(model(), [spy, monitor], steps=4, **changes)
     run.fit()
     found = logged(run, "mixed_input/")
     for step in (1, 2, 4):

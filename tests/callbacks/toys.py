@@ -43,6 +43,10 @@ class ToyElc(ComposerModel):
                 if name.endswith("prev_layer_weights"):
                     parameter.add_(torch.randn_like(parameter))
 
+    def read(self, batch: dict[str, Tensor]) -> Tensor:
+        """`[B, T]` bool: the real tokens at which the head reads its mix."""
+        return batch["attention_mask"]
+
     def forward(self, batch: dict[str, Tensor]) -> Any:
         return self.model(**batch)
 

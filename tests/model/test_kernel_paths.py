@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,21 @@ def batch() -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels.masked_fill(~mask, -100)}
 
 
-def gradients(model: ElcForMaskedLM, autocast: bool = False) -> dict[str, Tensor]:
+def with_positions() -> dict[str, Tensor]:
+    """The batch with the positions of its labels and two others, one of them padding."""
+    given = batch()
+    labelled = given["labels"].flatten() != -100
+    others = (~labelled).nonzero().flatten()[[0, -1]]
+    return {**given, "masked_positions": torch.cat([labelled.nonzero().flatten(), others])}
+
+
+def gradients(
+    model: ElcForMaskedLM, autocast: bool = False, given: Callable[[], dict[str, Tensor]] = batch
+) -> dict[str, Tensor]:
     model.zero_grad()
     torch.manual_seed(1)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss = model(**batch()).loss
+        loss = model(**given()).loss
     loss.backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
@@ -58,29 +69,50 @@ def largest_error(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> flo
     return max(float((actual[name] - expected[name]).abs().max()) for name in expected) / scale
 
 
+both = pytest.mark.parametrize("given", [batch, with_positions], ids=["everywhere", "positions"])
+
+
+@both
 @pytest.mark.parametrize("variant", MIXING_RULES)
-def test_gradients_are_those_of_the_plain_form(variant: str) -> None:
+def test_gradients_are_those_of_the_plain_form(variant: str, given: Callable[[], dict[str, Tensor]]) -> None:
     models = [build(variant, kernels).double() for kernels in ("torch", "eager")]
-    assert largest_error(*(gradients(model) for model in models)) <= 1e-13
+    assert largest_error(*(gradients(model, given=given) for model in models)) <= 1e-13
 
 
+@both
 @pytest.mark.parametrize("variant", ["zero", "weighted_output"])
-def test_autocast_costs_no_more_digits_than_in_the_plain_form(variant: str) -> None:
+def test_autocast_costs_no_more_digits_than_in_the_plain_form(
+    variant: str, given: Callable[[], dict[str, Tensor]]
+) -> None:
     exact = gradients(build(variant, "eager"))
-    ours, plain = (largest_error(gradients(build(variant, k), True), exact) for k in ("torch", "eager"))
+    ours, plain = (largest_error(gradients(build(variant, k), True, given), exact) for k in ("torch", "eager"))
     assert 0 < plain <= 3e-2
     assert ours <= 2 * plain
 
 
+@pytest.mark.parametrize("variant", MIXING_RULES)
+def test_the_last_layer_ends_where_the_head_reads(variant: str) -> None:
+    model, given = build(variant, "torch").double(), with_positions()
+    seen = []
+    model.transformer.layers[-1].mlp.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    short = model(**given).logits
+    whole = model(**given, output_hidden_states=True)
+    assert seen == [(len(given["masked_positions"]), 24), (3, 37, 24)]
+    assert (short - whole.logits).abs().max() <= 1e-13
+    assert all(state.shape == (3, 37, 24) for state in whole.hidden_states)
+
+
+@both
 @pytest.mark.parametrize("variant", ["base", "weighted_output"])
-def test_recomputed_layers_have_the_same_gradients(variant: str) -> None:
+def test_recomputed_layers_have_the_same_gradients(variant: str, given: Callable[[], dict[str, Tensor]]) -> None:
     """With dropout: what is recomputed drops the same elements."""
     kept, recomputed = build(variant, "torch", 0.2), build(variant, "torch", 0.2)
     layers = recomputed.transformer.layers
     for number, layer in enumerate(layers):
         layers[number] = checkpoint_wrapper(layer, CheckpointImpl.NO_REENTRANT)
-    found = {name.replace("_checkpoint_wrapped_module.", ""): g for name, g in gradients(recomputed).items()}
-    assert largest_error(found, gradients(kept)) == 0.0
+    again = gradients(recomputed, given=given)
+    found = {name.replace("_checkpoint_wrapped_module.", ""): g for name, g in again.items()}
+    assert largest_error(found, gradients(kept, given=given)) == 0.0
 
 
 def test_gradients_of_returned_states_arrive() -> None:
