@@ -25,6 +25,7 @@ from elc_composer.evaluation.predictions import predictions
 from elc_composer.evaluation.report import pair_rows, picture, table, write_results, write_whole
 from elc_composer.evaluation.score_pairs import model_sha256, score_pairs
 from elc_composer.figures.canvas import save
+from elc_composer.process_group import join_process_group
 
 
 def parser() -> argparse.ArgumentParser:
@@ -152,7 +153,7 @@ def _start(name: str | None) -> torch.device:
         device = torch.device("cuda", dist.get_local_rank())
         torch.cuda.set_device(device)
     if dist.get_world_size() > 1 and not dist.is_initialized():
-        dist.initialize_dist("gpu" if device.type == "cuda" else "cpu")
+        join_process_group("gpu" if device.type == "cuda" else "cpu")
     return device
 
 

@@ -25,6 +25,7 @@ from elc_composer.errors import ConfigError, DataError
 from elc_composer.model.kernels import kernels_refusal
 from elc_composer.parallelism import check_parallelism, device_kind
 from elc_composer.prepare import Run, prepare_run
+from elc_composer.process_group import join_process_group
 from elc_composer.run_events import EventLog
 from elc_composer.run_record import note_end, note_stage, note_start, read_skipped, save_run_files, write_skipped
 from elc_composer.stages import enter_stage, fit_stage, stage_at
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preemption = Preemption()
     try:
         config = load_config(options.config, options.overrides)
-        dist.initialize_dist(get_device(None), config.parallelism.dist_timeout)
+        join_process_group(get_device(None), config.parallelism.dist_timeout)
         if options.dry_run or config.dry_run:
             dry_run(config)
         else:

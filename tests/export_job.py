@@ -7,16 +7,17 @@ from pathlib import Path
 
 import torch
 from composer import Trainer
-from composer.utils import FSDP2Config, dist, get_device
+from composer.utils import FSDP2Config, dist
 from torch.utils.data import DataLoader
 
 from elc_composer.composer_model import ElcComposerModel
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.process_group import join_process_group
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    dist.initialize_dist(get_device("cpu"))
+    join_process_group("cpu")
     for kind in ("sharded", "full"):
         torch.manual_seed(0)
         model = ElcForMaskedLM(ElcConfig.from_json_file(folder / "model_config.json"))

@@ -23,6 +23,7 @@ from elc_composer.parallelism import (
     checkpoint_layers,
     composer_parallelism,
 )
+from elc_composer.process_group import join_process_group
 from tests.multirank.jobs.matrix_job import BATCH, STEPS, tiny_batches, tiny_model
 from tests.recipe import Recorder, Rows
 
@@ -61,7 +62,7 @@ def train(config: ParallelismConfig, precision: Precision, microbatch: int | str
 def reference() -> list[float]:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    dist.initialize_dist(get_device(None), 60.0)
+    join_process_group(get_device(None), 60.0)
     return train(ParallelismConfig(), Precision.fp32, BATCH)
 
 

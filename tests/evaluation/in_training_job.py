@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader
 from elc_composer.evaluation.composer_models import with_minimal_pairs
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig
 from elc_composer.evaluation.in_training import minimal_pair_evaluators
+from elc_composer.process_group import join_process_group
 from tests.evaluation.test_in_training import PlainModel
 from tests.evaluation.tiny import tiny_bert, tiny_tokenizer
 
 
 def main(pairs: str, tokens_per_batch: str, fsdp: str, out: str) -> None:
-    dist.initialize_dist("cpu")
+    join_process_group("cpu")
     config = MinimalPairsConfig(
         path=pairs, label="tiny", eval_interval="1ba", scoring=ScoringConfig(tokens_per_batch=int(tokens_per_batch))
     )

@@ -14,11 +14,12 @@ import torch
 from composer.utils import dist
 
 from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_train_loader
+from elc_composer.process_group import join_process_group
 from tests.data.prepared import TOKENS
 
 
 def main(root: str, out: str, device_batch_size: int, num_workers: int, state: str) -> None:
-    dist.initialize_dist("cpu")
+    join_process_group("cpu")
     config = DataConfig(streams=[StreamConfig(local=root)], num_workers=num_workers)
     masking = MaskingConfig(probability=0.4, final_probability=0.1)
     loader = build_train_loader(

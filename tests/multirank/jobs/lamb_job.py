@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from elc_composer.optim import OptimizerConfig, ScheduleConfig, build_optimizer, build_scheduler
 from elc_composer.optim.parameter_groups import plain_name
 from elc_composer.optim.shards import Placement
+from elc_composer.process_group import join_process_group
 from tests.multirank.jobs.lamb_model import Words, gloo_sum_factor, loss_of, samples
 
 GLOBAL_BATCH, STEPS, SAVED = 4, 6, 3
@@ -110,7 +111,7 @@ def train(
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    dist.initialize_dist("cpu")
+    join_process_group("cpu")
 
     def run(label: str, *args: Any, **arguments: Any) -> None:
         result = train(*args, **arguments)

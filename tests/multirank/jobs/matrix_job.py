@@ -22,6 +22,7 @@ from elc_composer.data.loader import count_tokens
 from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM
 from elc_composer.optim import OptimizerConfig, build_optimizer
 from elc_composer.parallelism import ParallelismConfig, Strategy, checkpoint_layers, composer_parallelism
+from elc_composer.process_group import join_process_group
 from tests.multirank.jobs.lamb_job import wrapping
 from tests.multirank.jobs.lamb_model import gloo_sum_factor
 from tests.recipe import Recorder, Rows
@@ -110,7 +111,7 @@ def losses(variant: str, strategy: Strategy, option: str) -> list[float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    dist.initialize_dist("cpu")
+    join_process_group("cpu")
     ranks = dist.get_world_size()
     found = {}
     for variant in MIXING_RULES:

@@ -17,6 +17,7 @@ from torch import nn
 
 from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor, WeightDistributionMonitor
 from elc_composer.model.modeling_elc import ElcLayer
+from elc_composer.process_group import join_process_group
 from tests.callbacks.toys import ToyElc, logged, trainer
 from tests.multirank.jobs.lamb_model import gloo_sum_factor
 
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--microbatch", type=int)
     parser.add_argument("--sampled", action="store_true")
     args = parser.parse_args()
-    dist.initialize_dist("cpu")
+    join_process_group("cpu")
     model = Wrapped(gloo_sum_factor() if args.parallelism == "fsdp2" else 1.0)
     folder = str(args.out)
     monitors = [

@@ -13,6 +13,7 @@ import torch
 from composer.utils import dist
 
 from elc_composer.parallelism import ParallelismConfig, Strategy, composer_parallelism
+from elc_composer.process_group import join_process_group
 from tests.multirank.jobs.lamb_job import full_parameters, wrapping
 from tests.multirank.jobs.lamb_model import gloo_sum_factor
 from tests.recipe import run_recipe
@@ -25,7 +26,7 @@ RUNS[2] = [("ddp", Strategy.ddp, 2), ("fsdp1", Strategy.fsdp1, 2), ("fsdp2", Str
 
 def main(golden: Path, folder: Path, variants: list[str]) -> None:
     torch.set_num_threads(1)
-    dist.initialize_dist("cpu")
+    join_process_group("cpu")
     for variant in variants:
         for name, strategy, microbatches in RUNS[dist.get_world_size()]:
             factor = gloo_sum_factor() if strategy is Strategy.fsdp2 else 1.0
