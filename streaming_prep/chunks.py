@@ -84,7 +84,7 @@ def _read_chunk(
     line += block.count(b"\n")
     previous = block[block.rfind(b"\n", 0, -1) + 1 :].removeprefix(_BOM)
     while following := file.readline(max_line + 1):
-        if len(following) > max_line:
+        if len(following.removesuffix(b"\n")) > max_line:
             raise _long_line(path, line, max_line)
         if may_cut(_lines(previous, errors)[-1], _lines(following, errors)[0]):
             return b"".join(parts), following
@@ -95,8 +95,9 @@ def _read_chunk(
 
 
 def _lines(line: bytes, errors: str) -> list[str]:
-    # A lone carriage return ends a line, too, as in Python's text mode.
-    return re.split("[\r\n]", line.rstrip(b"\r\n").decode("utf-8", errors))
+    # A lone carriage return ends a line, too, as in Python's text mode. Decoded first: bytes that are left out may
+    # have stood between it and a line feed.
+    return re.split("[\r\n]", line.decode("utf-8", errors).rstrip("\r\n"))
 
 
 def _refuse_long_lines(block: bytes, max_line: int, path: str, line: int) -> None:

@@ -27,8 +27,8 @@ def always(previous: str, following: str) -> bool:
 
 def after_blank(previous: str, following: str) -> bool:
     """`Boundary.BLANK_LINE`; not inside a run of blank lines, whose length may say what separates it."""
-    # A line such as "&nbsp;" is blank only when its encoding is mended.
-    return not previous.strip() and bool(fix_encoding(following).strip())
+    # A line such as "&nbsp;" is blank only when its encoding is mended, one of U+0085 (an ellipsis then) only before.
+    return not fix_encoding(previous).strip() and bool(fix_encoding(following).strip())
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,10 @@ def test_a_line_of_no_end_is_refused_by_number(tmp_path: Path, chunk_bytes: int)
     path.write_bytes(b"fine\n" * 30 + b"x" * 3000 + b"\nfine\n")
     with pytest.raises(DataError, match=r"a\.txt:31: a line of more than 1,000 bytes"):
         scan(path, CLEANERS["none"].may_cut, "strict", chunk_bytes, max_line=1000)
+    scan(path, CLEANERS["none"].may_cut, "strict", chunk_bytes, max_line=3000)
+    with pytest.raises(DataError, match=r"a\.txt:31: a line of more than 2,999 bytes"):
+        scan(path, CLEANERS["gutenberg"].may_cut, "strict", chunk_bytes, max_line=2999)
+    scan(path, CLEANERS["gutenberg"].may_cut, "strict", chunk_bytes, max_line=3000)
 
 
 def test_a_file_that_changes_after_the_scan_is_noticed(tmp_path: Path) -> None:
@@ -115,3 +119,17 @@ def test_a_byte_order_mark_does_not_hide_a_repeated_turn(tmp_path: Path) -> None
     path = tmp_path / "switchboard.train"
     path.write_bytes(b"\xef\xbb\xbfYes.\nYes.\nNo.\n")
     assert cleaned(path, "switchboard", 1) == cleaned(path, "switchboard", 1000) == ['"Yes."[PAR]', '"No."[PAR]']
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"a\n\xc2\x85\nb\n\nc\n",  # U+0085 is white space until ftfy makes it an ellipsis
+        b"a\nb\r\xff\nc\n\nd\n",  # without the byte, one line end is left of two
+    ],
+)
+def test_what_only_looks_like_a_blank_line_is_no_place_to_cut(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "gutenberg.train"
+    path.write_bytes(text)
+    assert cleaned(path, "gutenberg", 1, "ignore") == cleaned(path, "gutenberg", 1000, "ignore")
+    assert len(scan(path, CLEANERS["gutenberg"].may_cut, "ignore", 1).chunks) > 1

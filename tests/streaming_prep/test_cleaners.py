@@ -146,6 +146,8 @@ def test_cleaning_streams(name: str) -> None:
 PIECES = [
     "",
     " ",
+    "\x85",
+    "&nbsp;",
     "a",
     "a .",
     "b c",
