@@ -97,30 +97,46 @@ def loader(batches: list[Batch], stage: Stage) -> DataSpec:
 
 
 def golden_model(arrays: Any, variant: str, dtype: torch.dtype, **overrides: Any) -> ElcForMaskedLM:
-    """The run's initial model; its configuration is read off the parameters, heads as the golden README says."""
+    """The run's initial model; its configuration is read off the file.
+
+    No shape tells the number of heads: it is the one that gives the first step's loss. The position table is derived
+    and need not be there; the longest sequence then stands for the longest position.
+    """
     initial = {
         key.removeprefix(f"{variant}/init/"): torch.from_numpy(arrays[key])
         for key in arrays.files
         if key.startswith(f"{variant}/init/") and not key.endswith("position_indices")
     }
-    vocab_size, hidden_size = initial["embedding.word_embedding.weight"].shape
-    config = ElcConfig(
-        layer_mixing=variant,
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        intermediate_size=initial["transformer.layers.0.mlp.mlp.4.weight"].shape[1],
-        num_hidden_layers=sum(key.endswith("in_proj_v.bias") for key in initial),
-        num_attention_heads=4,
-        max_position_embeddings=len(arrays[f"{variant}/init/transformer.layers.0.attention.position_indices"]),
-        position_bucket_size=(len(initial["embedding.relative_embedding"]) + 1) // 2,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        **overrides,
-    )
-    model = ElcForMaskedLM(config)
     initial.setdefault("classifier.nonlinearity.5.weight", initial["embedding.word_embedding.weight"])
-    model.load_state_dict(initial)
-    return model.to(dtype)
+    vocab_size, hidden_size = initial["embedding.word_embedding.weight"].shape
+    batches = golden_batches(arrays)
+    table = f"{variant}/init/transformer.layers.0.attention.position_indices"
+    longest = max(batch["labels"].shape[1] for batch in batches)
+
+    def with_heads(heads: int) -> ElcForMaskedLM:
+        config = ElcConfig(
+            layer_mixing=variant,
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            intermediate_size=initial["transformer.layers.0.mlp.mlp.4.weight"].shape[1],
+            num_hidden_layers=sum(key.endswith("in_proj_v.bias") for key in initial),
+            num_attention_heads=heads,
+            max_position_embeddings=len(arrays[table]) if table in arrays.files else longest,
+            position_bucket_size=(len(initial["embedding.relative_embedding"]) + 1) // 2,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            **overrides,
+        )
+        model = ElcForMaskedLM(config)
+        model.load_state_dict(initial)
+        return model.to(dtype)
+
+    def first_error(model: ElcForMaskedLM) -> float:
+        with torch.no_grad():
+            return abs(float(model(**batches[0]).loss) - float(arrays[f"{variant}/loss"][0]))
+
+    models = (with_heads(heads) for heads in range(1, hidden_size + 1) if hidden_size % heads == 0)
+    return min(models, key=first_error)
 
 
 def run_recipe(

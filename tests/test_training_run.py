@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from elc_composer.model import ElcConfig, ElcForMaskedLM
 from tests.conftest import require
 from tests.model.golden import relative_error
-from tests.recipe import run_recipe
+from tests.recipe import golden_model, run_recipe
 
 VARIANTS = ("base", "zero", "normalized", "weighted_output", "ltg")
 
@@ -42,3 +43,24 @@ def test_recipe_through_the_trainer(
         error = relative_error(parameter, final)
         deviations(f"training run, final parameters, {variant}, {kind}", error)
         assert error <= tolerance, name
+
+
+@pytest.mark.parametrize("heads", [1, 3, 6])
+def test_a_run_of_another_shape_is_read_off_its_file(heads: int, tmp_path: Path) -> None:
+    shape = {"vocab_size": 31, "hidden_size": 18, "intermediate_size": 20, "num_hidden_layers": 2}
+    config = ElcConfig(**shape, num_attention_heads=heads, max_position_embeddings=24, position_bucket_size=4)
+    torch.manual_seed(1)
+    model = ElcForMaskedLM(config).double().eval()
+    ids = torch.randint(7, 31, (3, 24))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.float() + 0.1 * torch.randn(parameter.shape))
+        loss = model(ids, torch.ones_like(ids, dtype=torch.bool), ids).loss
+    batch = {"input_ids": ids.numpy(), "padding_mask": np.zeros((3, 24), bool), "labels": ids.numpy()}
+    arrays = {f"batch/0/{name}": value for name, value in batch.items()}
+    initial = {f"base/init/{name}": value.detach().numpy() for name, value in model.named_parameters()}
+    np.savez(tmp_path / "run.npz", **arrays, **initial, **{"base/loss": np.array([float(loss)])})
+    with np.load(tmp_path / "run.npz") as file:
+        read = golden_model(file, "base", torch.float64)
+    assert read.config.num_attention_heads == heads
+    assert read.config.max_position_embeddings == 24

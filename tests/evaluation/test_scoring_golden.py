@@ -28,7 +28,7 @@ def cases(folder: Path) -> list[tuple[str, np.ndarray, list[np.ndarray]]]:
 
 
 def encoded(folder: Path) -> EncodedSentences:
-    with np.load(folder / "pll.npz") as arrays:
+    with np.load(require(folder / "pll.npz")) as arrays:
         tokens = [ids[:n].astype(np.int32) for ids, n in zip(arrays["input_ids"], arrays["n_tokens"])]
     return EncodedSentences(tokens, prefix=1, suffix=1, mask_token_id=4, pad_token_id=3)
 

@@ -30,7 +30,7 @@ def test_published_names(golden_dir: Path):
             hidden_size=hidden,
             intermediate_size=init["transformer.layers.0.mlp.mlp.4.weight"].shape[1],
             num_hidden_layers=sum(name.endswith("in_proj_v.weight") for name in init),
-            num_attention_heads=2,
+            num_attention_heads=1,
         )
         model = ElcForMaskedLM(config)
         assert no_decay_names(model) == golden[f"{variant}/no_decay_names"].tolist()
