@@ -21,29 +21,34 @@ def is_remote(place: str | Path) -> bool:
 
 
 class Upload:
-    """Copies files of a local folder to a URL, the manifest last; what has arrived is not sent again."""
+    """Copies files of a local folder to a URL, `last` last; what has arrived is not sent again."""
 
-    def __init__(self, folder: Path, url: str, done: Path) -> None:
-        """Raises `ConfigError` where the bucket is not there or not open to us. `done` notes what has arrived."""
+    def __init__(self, folder: Path, url: str, done: Path, last: str = MANIFEST) -> None:
+        """Raises `ConfigError` where the bucket is not there or not open to us.
+
+        Args:
+            done: a folder that notes what has arrived.
+            last: the file without which nothing there looks whole.
+        """
         from streaming.base.storage.upload import CloudUploader
 
         self.url = url.rstrip("/")
         self._folder = folder
         self._done = done
+        self._last = last
         with _clear_errors(self.url):
             self._uploader: Any = CloudUploader.get((str(folder), self.url), keep_local=True, exist_ok=True)
 
     def send_all(self, files: Sequence[str]) -> Iterator[str]:
         """Copy the files, paths within the folder, in this order, all but those that are there; yields each one.
 
-        The manifest of an earlier build is taken away first (on s3), so that shards of two builds never look like one
-        whole.
+        An earlier `last` is taken away first (on s3), so that shards of two builds never look like one whole.
         """
         sha256 = {file: sha256_file(self._folder / file) for file in files}
         missing = {file for file in files if not self._has(file, sha256[file])}
         if missing:
-            self._withdraw_manifest()
-            missing.add(MANIFEST)
+            self._withdraw_last()
+            missing.add(self._last)
         for file in files:
             if file in missing:
                 self._note(file).unlink(missing_ok=True)
@@ -70,10 +75,10 @@ class Upload:
             return False
         return found["ContentLength"] == (self._folder / file).stat().st_size
 
-    def _withdraw_manifest(self) -> None:
+    def _withdraw_last(self) -> None:
         if self.url.startswith("s3://"):
             with _clear_errors(self.url):
-                self._uploader.s3.delete_object(**self._place(MANIFEST))
+                self._uploader.s3.delete_object(**self._place(self._last))
 
     def _place(self, file: str) -> dict[str, str]:
         parsed = urlparse(self.url)

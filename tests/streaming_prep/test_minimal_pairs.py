@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from elc_composer.errors import DataError
+from elc_composer.errors import ConfigError, DataError
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, SUPPLEMENT_PARADIGMS
 from elc_composer.evaluation.pairs import read_minimal_pairs
+from streaming_prep.cli import main
 from streaming_prep.minimal_pairs import convert_minimal_pairs, write_minimal_pairs
 from tests.conftest import require
 
@@ -135,6 +137,47 @@ def test_pairs_go_to_a_bucket_and_come_back(tmp_path: Path, bucket: str) -> None
     assert read_minimal_pairs(f"{bucket}/pairs") == pairs
     with pytest.raises(DataError, match="no MDS folder of minimal pairs at s3://"):
         read_minimal_pairs(f"{bucket}/elsewhere")
+
+
+def test_a_missing_bucket_is_one_line(tmp_path: Path, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "a.jsonl", blimp())
+    assert main(["minimal-pairs", str(source), "--out", f"{bucket}-gone/pairs"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"cannot write to {bucket}-gone/pairs" in line
+
+
+def test_an_upload_cut_short_never_looks_whole(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from streaming.base.storage.upload import S3Uploader
+
+    write_minimal_pairs(read_minimal_pairs(write(tmp_path / "a.jsonl", blimp(), blimp(pair_id=1))), f"{bucket}/pairs")
+    really = S3Uploader.upload_file
+
+    def all_but_the_index(self: S3Uploader, file: str) -> None:
+        if file == "index.json":
+            raise ConnectionError("the line is dead")
+        really(self, file)
+
+    monkeypatch.setattr(S3Uploader, "upload_file", all_but_the_index)
+    with pytest.raises(ConfigError, match="the line is dead"):
+        write_minimal_pairs(read_minimal_pairs(write(tmp_path / "b.jsonl", blimp(pair_id=2))), f"{bucket}/pairs")
+    with pytest.raises(DataError, match="no MDS folder of minimal pairs"):
+        read_minimal_pairs(f"{bucket}/pairs")
+
+
+def test_what_stops_on_the_way_leaves_the_earlier_pairs_and_no_part_of_the_new(tmp_path: Path) -> None:
+    pairs = read_minimal_pairs(write(tmp_path / "a.jsonl", blimp(), blimp(pair_id=1)))
+
+    def full_disk() -> Iterator[Any]:
+        yield pairs[0]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_minimal_pairs(full_disk(), tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+    write_minimal_pairs(pairs, tmp_path / "out")
+    with pytest.raises(OSError, match="No space"):
+        write_minimal_pairs(full_disk(), tmp_path / "out")
+    assert read_minimal_pairs(tmp_path / "out") == pairs
 
 
 def test_nothing_is_written_over_other_files_or_from_bad_pairs(tmp_path: Path) -> None:
