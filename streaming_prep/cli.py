@@ -89,7 +89,7 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     build.add_argument("--min-frequency", type=int, default=default.min_frequency, metavar="N")
     build.add_argument("--seq-length", type=int, nargs="+", default=default.seq_lengths, metavar="N")
     build.add_argument("--packing", choices=PACKINGS, default=default.packing)
-    build.add_argument("--document-aware", action="store_true", help="no segment holds two documents")
+    build.add_argument("--document-aware", action="store_true", help="with concat: no segment holds two documents")
     build.add_argument("--cleaner", default=default.cleaner, help="auto, none, or a corpus's name")
     build.add_argument("--errors", choices=ERRORS, default=default.errors, help="what to do with bytes not UTF-8")
     build.add_argument("--shard-bytes", type=int, default=default.shard_bytes, metavar="N", help="before compression")

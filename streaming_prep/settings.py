@@ -46,6 +46,11 @@ class BuildSettings:
         """Raise `ConfigError` for values that cannot work."""
         if self.packing not in PACKINGS:
             raise ConfigError(f"no packing is called {self.packing!r}; take one of {', '.join(PACKINGS)}")
+        if self.document_aware and self.packing != "concat":
+            raise ConfigError(
+                f"--document-aware says nothing about --packing {self.packing}, which ends segments at blank lines by "
+                "itself; give --packing concat, or leave it out"
+            )
         if self.errors not in ERRORS:
             raise ConfigError(f"--errors {self.errors} is not known; take one of {', '.join(ERRORS)}")
         if not self.seq_lengths or min(self.seq_lengths) < 3:

@@ -108,6 +108,7 @@ def test_a_file_where_the_folder_should_be(corpus: Path, tmp_path: Path, capsys:
         (["--tokenizer", "missing.json"], "missing.json"),
         (["--cleaner", "gutenburg"], "gutenberg"),
         (["--workers", "0"], "--workers 0"),
+        (["--document-aware"], "--packing concat"),
     ],
 )
 def test_settings_that_cannot_work(
