@@ -44,9 +44,14 @@ def check_cache_limit(dataset: Any, workers: int) -> None:
         ConfigError: naming the least that works.
     """
     limit: Any = dataset.cache_limit
-    largest = max(shard.get_max_size() for shard in dataset.shards)
+    owners = (dataset.streams[owner] for owner in dataset.stream_per_shard)
+    # Shards that are read in place are no part of the cache.
+    sizes = [shard.get_max_size() for shard, owner in zip(dataset.shards, owners) if not owner.in_place]
+    if not sizes:
+        return
+    largest = max(sizes)
     index = sum(stream.get_index_size() for stream in dataset.streams)
-    everything = index + sum(shard.get_max_size() for shard in dataset.shards)
+    everything = index + sum(sizes)
     processes = World.detect().ranks_per_node * max(workers, 1)
     used = shards_in_use(dataset, processes)
     least = min(everything, index + largest * max(4, used + processes))

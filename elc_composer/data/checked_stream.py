@@ -44,6 +44,8 @@ class CheckedStream(Stream):
     def __init__(self, *, remote: str | None, local: str, **options: Any) -> None:
         super().__init__(remote=remote, local=local, **options)
         self._downloader = downloader_for(remote)
+        self.bytes_in_place = 0
+        """Of shards that are no cache, though Streaming counts them as one; known to the rank that set them up."""
 
     @property
     def in_place(self) -> bool:
@@ -71,7 +73,9 @@ class CheckedStream(Stream):
         if not self.in_place:
             self._tidy(shards)
         super().set_up_local(shards, cache_usage_per_shard)
-        if not self.in_place and self.validate_hash:
+        if self.in_place:
+            self.bytes_in_place = int(cache_usage_per_shard.sum())
+        elif self.validate_hash:
             for shard in shards:
                 raw = self._path(shard.file_pairs[0][0])
                 if raw.is_file():
@@ -80,6 +84,8 @@ class CheckedStream(Stream):
     def prepare_shard(self, shard: Reader) -> int:
         """Have the shard's files present, decompressed and checked; returns the change in cache usage, in bytes.
 
+        A shard that is read in place changes none.
+
         Raises:
             Unreachable: where the storage does not answer as it should.
             DataError: where the shard cannot be had at all.
@@ -87,7 +93,8 @@ class CheckedStream(Stream):
         delta = 0 if self.in_place else self._check_found(shard)
         for number in range(DOWNLOADS):
             try:
-                return delta + super().prepare_shard(shard)
+                change = super().prepare_shard(shard)
+                return 0 if self.in_place else delta + change
             except (Unreachable, DataError):
                 self._discard(shard)
                 raise
@@ -101,6 +108,19 @@ class CheckedStream(Stream):
                     raise DataError(complaint + times) from error
                 log.warning("%s; fetching it again", complaint)
         raise AssertionError
+
+    def check_in_place(self, shard: Reader) -> None:
+        """Compare the hash of a shard that is read where it lies; if packed, its unpacking checks it.
+
+        Raises:
+            DataError: where its bytes are not those that were written.
+        """
+        info, _ = shard.file_pairs[0]
+        if self.in_place and self.validate_hash and self.is_here(shard):
+            try:
+                self._check_hash(info, self._path(info).read_bytes())
+            except _Damaged as error:
+                raise DataError(f"stream {self.source}: shard {info.basename} cannot be read: {error}") from error
 
     def restore(self, shard: Reader) -> None:
         """Give a shard that is still unchecked its name back, for eviction."""

@@ -73,8 +73,8 @@ class DataConfig:
     """Largest size of the local cache, such as `20gb`; None keeps everything."""
     keep_zip: bool = False
     validate_hash: str | None = "sha256"
-    """Check every shard by this hash when it is downloaded, and when it is found in the cache; the index must hold it
-    (streaming_prep's does). None checks sizes only."""
+    """Check every shard by this hash when it is downloaded, when it is found in the cache, and before it is read in
+    place; the index must hold it (streaming_prep's does). None checks sizes only."""
     download_retry: int = 2
     """Attempts in a row, with a pause of seconds."""
     download_timeout: float = 30.0

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from streaming import StreamingDataset
 from streaming.base.constant import TICK
 from streaming.base.dataset import _ShardState
@@ -71,17 +72,21 @@ class SegmentDataset(StreamingDataset):
         try:
             with random_prefixes():
                 super().__init__(streams=streams, batch_size=batch_size, **options)
+            if in_place := sum(stream.bytes_in_place for stream in streams):
+                self.cache_usage -= in_place
             if self.cache_limit:
                 check_cache_limit(self, workers)
         except BaseException as error:
             self._cache_folders.release()
-            if isinstance(error, ValueError) and options.get("cache_limit") and "ache" in str(error):
+            told = isinstance(error, (ConfigError, DataError))
+            if isinstance(error, ValueError) and not told and options.get("cache_limit") and "ache" in str(error):
                 raise ConfigError(f"data.cache_limit is too small: {error}") from error
             raise
         self.device_batch_size = batch_size
         self.outage_tolerance = outage_tolerance
         self.world = World.detect()
         self._prepared: set[int] = set()
+        self._checked: set[int] = set()
         self._failed: dict[int, tuple[float, Exception]] = {}
         if self.batches_per_epoch < 1:
             raise DataError(
@@ -127,12 +132,18 @@ class SegmentDataset(StreamingDataset):
     def get_item(self, sample_id: int, retry: int = 7) -> Any:
         """The sample with that id, blocking until its shard is here: `input_ids` and `sample_id`."""
         try:
+            self._check_once(self.spanner[sample_id][0])
             sample = super().get_item(sample_id, retry)
         except DataError:
             # A process waits for its threads before it ends, and these would try every shard that is still to come.
             self._stop_threads()
             raise
         return {"input_ids": sample["input_ids"], "sample_id": int(sample_id)}
+
+    def _check_once(self, shard_id: int) -> None:
+        if shard_id not in self._checked:
+            self.streams[self.stream_per_shard[shard_id]].check_in_place(self.shards[shard_id])
+            self._checked.add(shard_id)
 
     def position(self) -> tuple[int, int]:
         """The epoch being iterated, and the batches of it that were done before it was resumed."""
@@ -221,6 +232,15 @@ class SegmentDataset(StreamingDataset):
 
     def _is_on_its_way(self, sample_id: int) -> bool:
         return bool(sample_id != -1 and self._shard_states[self.spanner[sample_id][0]] == _ShardState.PREPARING)
+
+    def _evict_coldest_shard(self) -> None:
+        # What is read in place is no cache: evicting it would delete the data themselves.
+        cached = np.array([not stream.in_place for stream in self.streams])[self.stream_per_shard]
+        states, times = self._shard_states.numpy(), self._shard_access_times.numpy()
+        (candidates,) = np.nonzero(cached & (states == _ShardState.LOCAL))
+        if not candidates.size:
+            raise DataError(f"{self.names}: no shard in the cache can make room: raise data.cache_limit.")
+        self._evict_shard(int(candidates[np.argmin(times[candidates])]))
 
     def _evict_shard(self, shard_id: int) -> None:
         self.streams[self.stream_per_shard[shard_id]].restore(self.shards[shard_id])

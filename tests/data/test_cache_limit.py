@@ -56,3 +56,30 @@ def test_the_least_that_is_named_works(prepared: Path, tmp_path: Path, workers: 
 def test_below_streaming_s_own_minimum(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.cache_limit"):
         ids(prepared, tmp_path / "cache", "50b", 0)
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+def test_a_stream_that_is_read_in_place_is_no_cache(tmp_path: Path, compression: str | None) -> None:
+    """Beside a stream with a cache that is too small for all of it, whose shards are evicted."""
+    for name in ("here", "there"):
+        write_split(tmp_path / name, 1000, compression=compression)
+    originals = {path: path.read_bytes() for path in (tmp_path / "here").rglob("*.mds*")}
+    config = DataConfig(
+        streams=[
+            StreamConfig(local=str(tmp_path / "here")),
+            StreamConfig(remote=str(tmp_path / "there"), local=str(tmp_path / "cache")),
+        ],
+        num_workers=0,
+        predownload=4,
+        shuffle_block_size=40,
+        cache_limit="64000b",
+    )
+    spec = build_train_loader(config, MaskingConfig(), TOKENS, seq_length=16, device_batch_size=BATCH, seed=1)
+    try:
+        assert len(list(spec.dataloader)) == 2000 // BATCH
+    finally:
+        spec.dataloader.close()
+    kept = {path: path.read_bytes() for path in (tmp_path / "here").rglob("*.mds*")}
+    assert originals.items() <= kept.items(), "the user's own data"
+    cached, whole = (len(list((tmp_path / name).rglob("*.mds*"))) for name in ("cache", "there"))
+    assert cached < whole, "some had to go"

@@ -213,6 +213,22 @@ def test_a_shard_with_a_flipped_bit_is_named(prepared: Path, tmp_path: Path, wor
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_a_shard_that_is_read_in_place_is_checked_as_well(prepared: Path, tmp_path: Path, workers: int) -> None:
+    root = tmp_path / "here"
+    shutil.copytree(prepared, root)
+    expected = epochs(build(local(root)), 1)
+    shard = sorted((root / f"seq_{LENGTH}" / "train").glob("*.mds"))[2]
+    np.testing.assert_array_equal(epochs(build(local(root, num_workers=workers)), 1), expected)
+    content = bytearray(shard.read_bytes())
+    content[-3] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=rf"shard {shard.name} cannot be read: Checksum"):
+        epochs(build(local(root, num_workers=workers)), 1)
+    assert shard.exists(), "a source is left alone"
+    assert len(epochs(build(local(root, num_workers=workers, validate_hash=None)), 1)) == BATCHES
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_shard_in_the_cache_is_fetched_again(prepared: Path, tmp_path: Path, workers: int) -> None:
     expected = epochs(build(local(prepared)), 1)
     folder = tmp_path / "cache" / f"seq_{LENGTH}" / "train"
