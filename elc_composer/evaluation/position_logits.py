@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_deciding = threading.Lock()
+"""Held by the thread that compares; not in `PositionLogits`, which is copied along with the model that keeps it."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -56,18 +60,23 @@ class PositionLogits:
         inputs = {"input_ids": input_ids}
         if attention_mask is not None:
             inputs["attention_mask"] = attention_mask.long()
-        if self.base is None or len(positions) == 0:
+        if len(positions) > 0:
+            self._decide(inputs, positions)
+        base = self.base
+        if base is None or len(positions) == 0:
             return self._everywhere(inputs, positions)
-        if self.checked:
-            return self._through_base(self.base, inputs, positions)
-        return self._checked(self.base, inputs, positions)
+        return self._through_base(base, inputs, positions)
 
     def _everywhere(self, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
         logits = _first(self.model(**inputs))
         return logits.flatten(0, 1).index_select(0, positions)
 
     def _through_base(self, base: nn.Module, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
+        caller = threading.get_ident()
+
         def pick(module: nn.Module, args: Any, output: Any) -> Any:
+            if threading.get_ident() != caller:
+                return output
             # One position a sequence, so that a head that treats whole sequences alike still sees [M, 1, D].
             if isinstance(output, tuple):
                 return (_picked(output[0], positions), *output[1:])
@@ -81,21 +90,26 @@ class PositionLogits:
             handle.remove()
         return logits.flatten(0, 1)
 
-    def _checked(self, base: nn.Module, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
+    def _decide(self, inputs: dict[str, Tensor], positions: Tensor) -> None:
+        """Once, on the first batch; before any logits are returned, so that no score depends on which that was."""
+        if self.checked:
+            return
+        with _deciding:
+            if self.base is not None and not self.checked and not self._agrees(self.base, inputs, positions):
+                self.base = None
+            self.checked = True
+
+    def _agrees(self, base: nn.Module, inputs: dict[str, Tensor], positions: Tensor) -> bool:
         everywhere = self._everywhere(inputs, positions)
         try:
             picked = self._through_base(base, inputs, positions)
             # Kernels round differently for other shapes; a head that mixes positions is off by far more.
             rounding = 64 * torch.finfo(everywhere.dtype).eps
-            agree = picked.shape == everywhere.shape and bool(
+            return picked.shape == everywhere.shape and bool(
                 (picked - everywhere).abs().max() <= rounding * everywhere.abs().max().clamp(min=1)
             )
         except (RuntimeError, ValueError, IndexError, AttributeError, TypeError):
-            agree = False
-        self.checked = agree
-        self.base = base if agree else None
-        # What later calls would return, so that no score depends on which batch came first.
-        return picked if agree else everywhere
+            return False
 
 
 def _picked(hidden: Tensor, positions: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,11 @@ def _score_batches(
         disable=not progress or dist.get_global_rank() != 0,
     )
     new: Done = {}
-    with bar:
-        for i, size in zip(own, tokens):
-            # A copy: small tensors that live on between large ones that come and go scatter torch's memory, a megabyte
-            # a batch, until the machine has none left.
-            new[i] = scorer.score(plan, spans[i])[1].double().cpu().numpy().copy()
+    with bar, closing(scorer.score_each(plan, [spans[i] for i in own])) as scored:
+        for i, size, values in zip(own, tokens, scored):
+            new[i] = values
             if ledger:
-                ledger.add(i, new[i])
+                ledger.add(i, values)
             bar.update(size)
     return new
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -64,14 +65,28 @@ class RowScorer:
         values = target_log_probs(logits, moved["target_slot"], moved["target_token"], self.config.temperature)
         return batch["target_index"], values
 
-    def score_all(
-        self, plan: RowPlan, spans: Iterable[tuple[int, int]], out: Floats, done: Callable[[], None] = lambda: None
-    ) -> None:
-        """Score batches of rows and put each inner token's log-probability in its place of `out`."""
-        for span in spans:
-            index, values = self.score(plan, span)
-            out[index.numpy()] = values.double().cpu().numpy()
-            done()
+    def score_each(self, plan: RowPlan, spans: Sequence[tuple[int, int]]) -> Generator[Floats, None, None]:
+        """Targets' log-probabilities of each batch in turn, `[K]`, float64.
+
+        On a CPU, every thread of torch's takes batches of its own instead of a share of each operation: small models'
+        operations are too short to be shared well, and no score depends on the number of threads.
+        """
+
+        def values(span: tuple[int, int]) -> Floats:
+            # A copy: small tensors that live on between large ones that come and go scatter torch's memory, a megabyte
+            # a batch, until the machine has none left.
+            return self.score(plan, span)[1].double().cpu().numpy().copy()
+
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        if threads == 1 or not spans:
+            yield from map(values, spans)
+            return
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield from pool.map(values, spans)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
 
 
 def score_encoded(
@@ -85,7 +100,9 @@ def score_encoded(
     plan = plan_rows(sentences, config.method)
     # What no model predicts (a causal model's first token without a beginning-of-text token) counts as certain.
     flat = np.zeros(int(sentences.inner_lengths.sum()))
-    RowScorer(model, config, device).score_all(plan, plan.spans(config.tokens_per_batch), flat)
+    spans = plan.spans(config.tokens_per_batch)
+    for (start, stop), values in zip(spans, RowScorer(model, config, device).score_each(plan, spans)):
+        flat[plan.target_index[plan.targets[start] : plan.targets[stop]]] = values
     tokens = np.split(flat, np.cumsum(sentences.inner_lengths)[:-1])
     return sentence_scores(flat, sentences.inner_lengths, config.reduction), tokens
 

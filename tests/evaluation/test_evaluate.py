@@ -99,7 +99,8 @@ def test_an_interrupted_evaluation_continues(
     assert "continues" in capsys.readouterr().err
     assert not (tmp_path / "results" / "results.json").exists()
 
-    first, more = list(runs), []
+    # Threads may have begun them in another order than that of the batches, longest first.
+    first, more = sorted(runs, reverse=True), []
 
     def counted(self: RowScorer, plan, span):
         more.append(span[0])
@@ -250,7 +251,6 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize("tokens_per_batch", [20, 100_000])
 def test_two_ranks_write_the_file_of_one(tmp_path: Path, model_folder: Path, tokens_per_batch: int) -> None:
     command = arguments(tmp_path, model_folder, "--tokens-per-batch", tokens_per_batch)
-    torch.set_num_threads(1)
     main(command)
     one = (tmp_path / "results" / "results.json").read_text()
     (tmp_path / "results" / "results.json").unlink()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -62,6 +65,43 @@ def test_scores_are_those_of_one_forward_pass_a_token(name: str, tokens_per_batc
     scores = score_sentences(model, tokenizer, TEXTS, ScoringConfig(tokens_per_batch=tokens_per_batch))
     wanted = [reference_score(model, tokenizer, text) for text in TEXTS]
     np.testing.assert_allclose(scores, wanted, rtol=1e-12)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_each_thread_scores_batches_of_its_own(name: str, two_threads: None) -> None:
+    """Two at a time, which a barrier holds together, each with a single thread of torch's."""
+    model, plan = MODELS[name]().double(), plan_rows(encode_sentences(tiny_tokenizer(), TEXTS[:2]))
+    scorer, spans = RowScorer(model, ScoringConfig()), plan.spans(1)[:4]
+    wanted = [scorer.score(plan, span)[1].numpy() for span in spans]
+    together, seen = threading.Barrier(2, timeout=20), []
+
+    def enter(module: torch.nn.Module, args: object) -> None:
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        together.wait()
+
+    model.register_forward_pre_hook(enter)
+    found = list(scorer.score_each(plan, spans))
+    np.testing.assert_allclose(np.concatenate(found), np.concatenate(wanted), rtol=1e-12)
+    assert len(seen) == 4
+    assert len({thread for thread, _ in seen}) == 2
+    assert {threads for _, threads in seen} == {1}
+    assert torch.get_num_threads() == 2
+
+
+def test_threads_are_given_back_when_a_batch_fails(two_threads: None) -> None:
+    model = tiny_bert(SIZES["vocab_size"])
+    model.register_forward_pre_hook(lambda module, args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score_sentences(model, tiny_tokenizer(), TEXTS, ScoringConfig(tokens_per_batch=1))
+    assert torch.get_num_threads() == 2
 
 
 def test_special_tokens_are_added_once_whether_the_tokenizer_adds_them_or_not() -> None:
