@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,6 +176,77 @@ def test_what_does_not_fit_is_refused_by_name(
     source = write_training_file(tmp_path / "model.bin", state)
     with pytest.raises(DataError, match=message):
         read_published(source, Hints(layer_mixing="base", num_attention_heads=2))
+
+
+def as_sparse(state: dict[str, Tensor]) -> None:
+    state["transformer.layers.2.mlp.mlp.4.weight"] = state["transformer.layers.2.mlp.mlp.4.weight"].to_sparse()
+
+
+def as_complex(state: dict[str, Tensor]) -> None:
+    state["transformer.layers.2.mlp.mlp.4.weight"] = state["transformer.layers.2.mlp.mlp.4.weight"] * 1j
+
+
+def add_a_far_layer(state: dict[str, Tensor]) -> None:
+    state["transformer.layers.1000000000.mlp.mlp.1.weight"] = torch.zeros(1)
+
+
+def add_a_nameless_layer(state: dict[str, Tensor]) -> None:
+    state["transformer.layers.x.bias"] = torch.zeros(1)
+
+
+def cut_rows(state: dict[str, Tensor]) -> None:
+    state["transformer.layers.0.attention.in_proj_qk.weight"] = torch.zeros(47, 24)
+
+
+def flatten_positions(state: dict[str, Tensor]) -> None:
+    state["transformer.layers.0.attention.position_indices"] = torch.tensor(3)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (as_sparse, r"mlp\.mlp\.4\.weight is no dense tensor of real numbers"),
+        (as_complex, r"mlp\.mlp\.4\.weight is no dense tensor of real numbers"),
+        (add_a_far_layer, "its 4 layers are not numbered from 0 on, there is 1000000000"),
+        (add_a_nameless_layer, "its 4 layers are not numbered from 0 on, there is x"),
+        (cut_rows, r"in_proj_qk\.weight has shape \(47, 24\) instead of \(48, 24\)"),
+        (flatten_positions, r"position_indices \(\) is not the table"),
+    ],
+)
+def test_what_no_model_could_hold_is_refused_in_a_sentence(
+    damage: Callable[[dict[str, Tensor]], None], message: str, tmp_path: Path
+) -> None:
+    state = published_state(make())
+    damage(state)
+    source = write_training_file(tmp_path / "model.bin", state)
+    with pytest.raises(DataError, match=message):
+        read_published(source, Hints(layer_mixing="base", num_attention_heads=2, interleaved_qk=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("layer_norm_eps", None), ("layer_norm_eps", "small"), ("num_attention_heads", 2.0), ("vocab_size", "50")],
+)
+def test_a_setting_of_another_type_is_refused(name: str, value: object, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "hub", published_state(make("ltg")), **{name: value})
+    with pytest.raises(DataError, match=name):
+        read_published(folder)
+
+
+def test_prefixes_of_wrappers_are_taken_off(tmp_path: Path) -> None:
+    state = {f"module._orig_mod.{name}": value for name, value in published_state(make("ltg")).items()}
+    source = write_training_file(tmp_path / "model.bin", state, num_attention_heads=2)
+    assert_same(read_published(source)[0], make("ltg"))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_no_message_advises_to_load_without_restriction(protocol: int, tmp_path: Path) -> None:
+    source = tmp_path / "model.bin"
+    source.write_bytes(pickle.dumps({"model": {}, "args": Intruder(tmp_path / "witness")}, protocol=protocol))
+    with pytest.raises(DataError, match=r"more than (plain )?weights") as refused:
+        read_published(source)
+    assert "weights_only" not in str(refused.value)
+    assert not (tmp_path / "witness").exists()
 
 
 def test_contradictions_are_refused(tmp_path: Path) -> None:

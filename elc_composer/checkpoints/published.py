@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ PUBLISHED_FIELDS = (
     "attention_probs_dropout_prob",
     "layer_norm_eps",
 )
+FRACTIONS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps")
+WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -126,10 +129,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_state(state: Any, source: Path) -> dict[str, Tensor]:
-    """The argument, if it maps names to tensors; a DistributedDataParallel prefix is removed."""
+    """The argument, if it maps names to dense tensors, without the prefixes of DDP and torch.compile."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{source} holds no parameters by name, neither at its top nor under 'model'")
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
+    for name, value in state.items():
+        if value.layout is not torch.strided or value.is_meta or value.is_complex():
+            raise DataError(f"{source}: {name} is no dense tensor of real numbers")
+    return {WRAPPERS.sub("", str(name)): value for name, value in state.items()}
 
 
 def make_config(state: Mapping[str, Tensor], settings: Mapping[str, Any], variant: str, source: Path) -> ElcConfig:
@@ -147,6 +153,10 @@ def make_config(state: Mapping[str, Tensor], settings: Mapping[str, Any], varian
     for name, size in sizes(state, source).items():
         if fields.setdefault(name, size) != size:
             raise DataError(f"{source}: the parameters' shapes say {name} {size}, the config {fields[name]}")
+    for name, value in fields.items():
+        wanted = (int, float) if name in FRACTIONS else (int,)
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            raise DataError(f"{source}: {name} is {value!r} in its config, which is no {wanted[-1].__name__}")
     try:
         return ElcConfig(layer_mixing=variant, **fields)
     except (TypeError, ValueError) as error:
@@ -157,5 +167,7 @@ def contiguous_qk(name: str, value: Tensor, heads: int) -> Tensor:
     """Rows of an interleaved `in_proj_qk` (head 0's queries, head 0's keys, head 1's ...) with all queries first."""
     if ".in_proj_qk." not in name:
         return value
+    if value.ndim == 0 or value.shape[0] % (2 * heads):
+        return value  # of a wrong shape, which is told with all others
     rows = value.unflatten(0, (heads, 2, -1))
     return torch.cat((rows[:, 0], rows[:, 1]), dim=0).flatten(0, 1)

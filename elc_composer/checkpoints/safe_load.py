@@ -57,8 +57,10 @@ def load_torch_file(path: Path, allowed: Iterable[type] = (), ignore_other_class
             raise DataError(
                 f"{path} holds more than weights ({foreign[1]}) and was refused; nothing of it was run"
             ) from error
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(f"{path} is damaged or no torch checkpoint: {reason}") from error
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        # Torch's own words often advise to load without restriction.
+        raise DataError(f"{path} is damaged, no torch checkpoint, or holds more than plain weights") from error
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:

@@ -57,7 +57,10 @@ def sizes(state: Mapping[str, Tensor], source: Path) -> dict[str, int]:
         }
     except (KeyError, ValueError, IndexError) as error:
         raise DataError(f"{source} is no ELC-BERT: {error} is not there or not a matrix") from error
-    layers = {int(name.split(".")[2]) for name in state if name.startswith("transformer.layers.")}
-    found["num_hidden_layers"] = max(layers) + 1
+    layers = {name.split(".")[2] for name in state if name.startswith("transformer.layers.")}
+    # Counted, not read off the largest: a name in a damaged file must not decide how much is built.
+    found["num_hidden_layers"] = len(layers)
+    if odd := sorted(layers - set(map(str, range(len(layers))))):
+        raise DataError(f"{source}: its {len(layers)} layers are not numbered from 0 on, there is {', '.join(odd[:8])}")
     table = state.get("transformer.layers.0.attention.position_indices")
-    return found if table is None else {**found, "max_position_embeddings": table.shape[0]}
+    return found if table is None or not table.ndim else {**found, "max_position_embeddings": table.shape[0]}
