@@ -9,7 +9,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point, set_aside
-from elc_composer.checkpoints.whole import damage
+from elc_composer.checkpoints.whole import damage, sum_index
 from elc_composer.errors import ConfigError, DataError
 
 
@@ -84,6 +84,36 @@ def test_sharded_checkpoints_with_something_missing_are_passed_over(harm: str, t
     assert point is not None
     assert (point.path, point.step) == (str(older), 5)
     assert not Path("harmed").exists()
+
+
+def test_no_flipped_bit_anywhere_in_the_archive_s_own_list_ends_the_search(tmp_path: Path) -> None:
+    """The list of members at the end has no checksum; whatever a bit makes of it, it is whole or damaged."""
+    path = save(tmp_path / "ba1-rank0.pt")
+    content = path.read_bytes()
+    loaded = torch.load(path)
+    for place in range(content.index(b"PK\x01\x02"), len(content)):
+        for bit in (1, 8, 64):
+            path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+            if damage(path) is None:
+                assert torch.equal(torch.load(path)["weight"], loaded["weight"]), (place, bit)
+
+
+def test_a_flipped_bit_in_the_index_of_a_sharded_checkpoint(tmp_path: Path) -> None:
+    older, newer = save_sharded(tmp_path / "ep0-ba5"), save_sharded(tmp_path / "ep0-ba7")
+    index = newer / ".metadata"
+    content = index.read_bytes()
+    for place in range(0, len(content), 3):
+        index.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        damage(newer)
+    index.write_bytes(content)
+    sum_index(newer)
+    assert damage(newer) is None
+    # Another name of a tensor: nothing but the checksum can tell.
+    index.write_bytes(content.replace(b"weight", b"weighu"))
+    point = find_resume_point(CheckpointsConfig(save_folder=str(tmp_path)))
+    assert point is not None
+    assert (point.path, point.step) == (str(older), 5)
+    assert point.damaged[0].endswith("ep0-ba7: its .metadata does not match its checksum")
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tmp_path: Path) -> None:

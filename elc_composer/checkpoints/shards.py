@@ -81,9 +81,16 @@ def read_metadata(folder: Path) -> Metadata:
         raise DataError(f"{path} cannot be read as a sharded checkpoint's metadata: {error}") from error
     if not isinstance(metadata, Metadata):
         raise DataError(f"{path} holds a {type(metadata).__name__} instead of a checkpoint's metadata")
-    for info in (metadata.storage_data or {}).values():
-        if Path(info.relative_path).name != info.relative_path:
-            raise DataError(f"{path} points out of its folder, to {info.relative_path}")
+    try:
+        places = [(info.relative_path, info.offset, info.length) for info in (metadata.storage_data or {}).values()]
+        sound = all(isinstance(name, str) and min(offset, length) >= 0 for name, offset, length in places)
+    except (AttributeError, TypeError):
+        sound = False
+    if not sound:
+        raise DataError(f"{path} is damaged: it does not say where the parts of the checkpoint are")
+    for name, _, _ in places:
+        if Path(name).name != name:
+            raise DataError(f"{path} points out of its folder, to {name}")
     return metadata
 
 
