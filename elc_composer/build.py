@@ -85,7 +85,7 @@ def build_saver(run: Run, events: EventLog) -> CheckpointWriter | None:
     if folder is None:
         return None
     mirror = None
-    if config.remote is not None and dist.get_local_rank() == 0:
+    if config.remote is not None and dist.get_global_rank() == 0:
         mirror = Mirror(Bucket(Place.parse(config.remote)), config.keep)
     return CheckpointWriter(
         folder,

@@ -1,7 +1,8 @@
 """Runs that need no interpreter of their own: a process that has imported everything forks each rank.
 
 `with warm() as start:` gives `start(arguments, ranks)`, which runs tests/multirank/jobs/disturbed_job.py on so many
-ranks, as separate processes without a launcher, and returns their exit codes and what they printed.
+ranks, as separate processes without a launcher, and returns their exit codes and what they printed. With `nodes` each
+rank is told that it is a machine of its own; `{node}` in an argument becomes its number.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def warm() -> Iterator[Start]:
         assert process.stdin is not None
         assert process.stdout is not None
 
-        def start(plan: dict[str, Any], arguments: Sequence[object], ranks: int = 1) -> Ended:
-            request = {"argv": [json.dumps(plan), *map(str, arguments)], "ranks": ranks, "port": free_port()}
+        def start(plan: dict[str, Any], arguments: Sequence[object], ranks: int = 1, nodes: bool = False) -> Ended:
+            argv = [json.dumps(plan), *map(str, arguments)]
+            request = {"argv": argv, "ranks": ranks, "nodes": nodes, "port": free_port()}
             process.stdin.write(json.dumps(request) + "\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             return Ended(**json.loads(process.stdout.readline()))  # type: ignore[union-attr]
@@ -93,13 +95,15 @@ def _fork(main: Callable[[], None], request: dict[str, Any], rank: int, output: 
     if child:
         return child
     if request["ranks"] > 1:
-        names = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "MASTER_PORT": request["port"]}
-        world = {"WORLD_SIZE": request["ranks"], "LOCAL_WORLD_SIZE": request["ranks"], "MASTER_ADDR": "127.0.0.1"}
+        local, node = (0, rank) if request["nodes"] else (rank, 0)
+        names = {"RANK": rank, "LOCAL_RANK": local, "NODE_RANK": node, "MASTER_PORT": request["port"]}
+        local_ranks = 1 if request["nodes"] else request["ranks"]
+        world = {"WORLD_SIZE": request["ranks"], "LOCAL_WORLD_SIZE": local_ranks, "MASTER_ADDR": "127.0.0.1"}
         os.environ.update({name: str(value) for name, value in {**names, **world}.items()})
     for stream in (1, 2):
         os.dup2(output, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.argv = ["train.py", *request["argv"]]
+    sys.argv = ["train.py", *(argument.replace("{node}", str(rank)) for argument in request["argv"])]
     run_to_the_end(main)
 
 

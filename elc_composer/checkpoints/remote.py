@@ -21,6 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from elc_composer.checkpoints.names import step_of
+from elc_composer.data.storage import may_pass
 from elc_composer.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -73,17 +74,21 @@ class Bucket:
         Raises:
             ConfigError: if the bucket cannot be listed.
         """
+        objects: list[dict[str, Any]] = []
         try:
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.place.bucket, Prefix=self.place.prefix
-            )
-            objects = [entry for page in pages for entry in page.get("Contents", [])]
+            self._insist(lambda: objects.extend(self._list()))
         except FAULTS as error:
             raise ConfigError(
                 f"checkpoints.save_folder: {self.place} cannot be listed ({one_line(error)}); check the bucket, "
                 "S3_ENDPOINT_URL and credentials"
             ) from error
         return {entry["Key"].removeprefix(self.place.prefix): entry["Size"] for entry in objects}
+
+    def _list(self) -> list[dict[str, Any]]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.place.bucket, Prefix=self.place.prefix
+        )
+        return [entry for page in pages for entry in page.get("Contents", [])]
 
     def steps(self) -> dict[str, int]:
         """The checkpoints, by name, with their steps: files, and folders that hold their `.metadata`."""
@@ -138,16 +143,17 @@ class Bucket:
         """Delete a checkpoint, a sharded one's `.metadata` first, so that half of it never counts."""
         files = [file for file in self.files() if file == name or file.startswith(f"{name}/")]
         for file in sorted(files, key=lambda file: not file.endswith("/.metadata")):
-            self.client.delete_object(Bucket=self.place.bucket, Key=self.place.prefix + file)
+            self._insist(partial(self._delete_file, file))
+
+    def _delete_file(self, name: str) -> None:
+        self.client.delete_object(Bucket=self.place.bucket, Key=self.place.prefix + name)
 
     def _insist(self, action: Callable[[], None]) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return action()
-            except FileNotFoundError:
-                raise
             except FAULTS as error:
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or not may_pass(error):
                     raise
                 log.warning("%s: attempt %d of %d failed: %s", self.place, attempt, ATTEMPTS, one_line(error))
                 time.sleep(self.wait * 2 ** (attempt - 1))
@@ -193,18 +199,20 @@ class Mirror:
         while (path := self._waiting.get()) is not None:
             try:
                 self.bucket.send(path)
-                self._prune(step_of(path.name) or 0)
             except FAULTS as error:
                 self.failed[path] = one_line(error)
                 log.warning("checkpoint %s could not be sent to %s: %s", path, self.bucket.place, one_line(error))
-            except ConfigError as error:
-                log.warning("old checkpoints in %s stay: %s", self.bucket.place, error)
+            else:
+                self._prune(step_of(path.name) or 0)
             finally:
                 self._busy.discard(path)
 
     def _prune(self, step: int) -> None:
-        for name in surplus(self.bucket.steps(), self.keep, step):
-            self.bucket.delete(name)
+        try:
+            for name in surplus(self.bucket.steps(), self.keep, step):
+                self.bucket.delete(name)
+        except (*FAULTS, ConfigError) as error:
+            log.warning("old checkpoints in %s stay for now: %s", self.bucket.place, one_line(error))
 
 
 def surplus(steps: dict[str, int], keep: int, newest: int) -> list[str]:

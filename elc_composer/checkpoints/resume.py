@@ -19,6 +19,9 @@ from elc_composer.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
+FETCHES = 2
+"""How often a checkpoint is downloaded that is damaged when it is here: the way may have done it."""
+
 
 @dataclass
 class CheckpointsConfig:
@@ -156,9 +159,16 @@ def _saved(folder: Path, remote: str | None) -> list[tuple[int, Path, Bucket | N
 
 
 def _fetched_damage(path: Path, bucket: Bucket | None) -> str | None:
-    if bucket is not None:
+    if bucket is None:
+        return damage(path)
+    problem: str | None = None
+    for _ in range(FETCHES):
         try:
             bucket.fetch(path.name, path)
         except DataError as error:
             return str(error)
-    return damage(path)
+        problem = damage(path)
+        if problem is None:
+            break
+        log.warning("checkpoint %s%s came damaged (%s)", bucket.place, path.name, problem)
+    return problem

@@ -18,6 +18,7 @@ from torch.distributed.checkpoint import CheckpointException
 
 from elc_composer.checkpoints.names import FILENAME, SHARDED_FOLDER, step_of
 from elc_composer.checkpoints.remote import Mirror, one_line, remove, surplus
+from elc_composer.checkpoints.whole import sum_index
 from elc_composer.errors import DataError
 
 UNFINISHED = ".saving"
@@ -31,10 +32,11 @@ class CheckpointWriter(Callback):
     whenever the process was killed. With `mirror` it is then sent to S3, without waiting for that.
 
     Args:
-        folder: where to; one folder for all ranks, so several nodes with sharded checkpoints need a common one.
+        folder: where to; the first rank writes, publishes, rotates and sends. Several nodes with sharded checkpoints
+            need a common one.
         interval: Composer time string.
         keep: checkpoints kept, the newest ones, those of earlier processes included; -1 keeps all.
-        mirror: sends copies to S3.
+        mirror: sends copies to S3; used by the first rank.
         checks: called before each saving on every rank; one that raises prevents it.
         note: called on rank 0 with (step, path) after each saving.
 
@@ -64,7 +66,8 @@ class CheckpointWriter(Callback):
         if dist.get_local_rank() == 0:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                remove(self.folder / UNFINISHED)
+                if dist.get_global_rank() == 0:
+                    remove(self.folder / UNFINISHED)
             except OSError as error:
                 raise DataError(_sentence(self.folder, error, "")) from error
 
@@ -91,17 +94,16 @@ class CheckpointWriter(Callback):
         for check in self.checks:
             check(state)
         path, problem = self._write(state)
-        problems = [found for found in dist.all_gather_object(problem) if found is not None]
-        if dist.get_local_rank() == 0:
+        # Composer looks for its files when all ranks have written; only after that they may get another name.
+        self._agree(problem)
+        self._agree(self._publish(path) if dist.get_global_rank() == 0 else None)
+        if dist.get_global_rank() == 0:
             remove(self.folder / UNFINISHED)
-        if problems:
-            raise DataError(problems[0])
-        if dist.get_local_rank() == 0:
             if self.mirror is not None:
                 self.mirror.submit(path)
             self._rotate(int(state.timestamp.batch))
-        if self.note is not None and dist.get_global_rank() == 0:
-            self.note(int(state.timestamp.batch), path)
+            if self.note is not None:
+                self.note(int(state.timestamp.batch), path)
         return path
 
     def finish(self) -> None:
@@ -115,6 +117,23 @@ class CheckpointWriter(Callback):
             for path, reason in each.items():
                 raise DataError(f"checkpoint {path} could not be sent to S3 ({reason}); it stays on this disk")
 
+    def _agree(self, problem: str | None) -> None:
+        problems = [found for found in dist.all_gather_object(problem) if found is not None]
+        if problems:
+            if dist.get_global_rank() == 0:
+                remove(self.folder / UNFINISHED)
+            raise DataError(problems[0])
+
+    def _publish(self, path: Path) -> str | None:
+        half = self.folder / UNFINISHED / path.name
+        try:
+            if half.is_dir():
+                sum_index(half)
+            publish(half, path)
+        except OSError as error:
+            return _sentence(path, error, self._way_out())
+        return None
+
     def _write(self, state: State) -> tuple[Path, str | None]:
         step, half = int(state.timestamp.batch), self.folder / UNFINISHED
         problem = None
@@ -122,8 +141,6 @@ class CheckpointWriter(Callback):
             path = self.folder / SHARDED_FOLDER.format(epoch=int(state.timestamp.epoch), batch=step)
             try:
                 save_checkpoint(state, str(half / FILENAME))
-                if dist.get_local_rank() == 0:
-                    publish(half / path.name, path)
             except (OSError, RuntimeError, CheckpointException) as error:
                 problem = _sentence(path, _cause(error), self._way_out())
             return path, problem
@@ -135,7 +152,6 @@ class CheckpointWriter(Callback):
                 # Through Python's file, whose errors say what the disk said; torch's own writer does not.
                 with (half / path.name).open("wb") as file:
                     torch.save(content, file)
-                publish(half / path.name, path)
             except (OSError, RuntimeError) as error:
                 problem = _sentence(path, _cause(error), self._way_out())
         return path, problem

@@ -145,6 +145,55 @@ def test_what_cannot_be_sent_is_sent_with_the_next_one_or_named(s3: Any, tmp_pat
     assert hopeless.finish() == {first: 'Could not connect to the endpoint URL: "http://gone"'}
 
 
+def test_a_bucket_that_fails_for_a_while_is_listed_and_tidied_all_the_same(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing: list[str] = []
+
+    def slow_down(operation_name: str, **_: Any) -> None:
+        if operation_name in failing:
+            failing.remove(operation_name)
+            raise EndpointConnectionError(endpoint_url="http://gone")
+
+    bucket = Bucket(PLACE, wait=0.0)
+    for operation in ("ListObjectsV2", "DeleteObject"):
+        bucket.client.meta.events.register(
+            f"before-call.s3.{operation}", lambda model, **_: slow_down(model.name), unique_id=operation
+        )
+    failing += ["ListObjectsV2"] * 3 + ["DeleteObject"] * 3
+    mirror = Mirror(bucket, keep=1)
+    for step in (2, 4):
+        mirror.submit(save(tmp_path / f"ba{step}-rank0.pt"))
+    assert mirror.finish() == {}
+    assert failing == []
+    assert keys(s3) == ["runs/one/ba4-rank0.pt"]
+    # One that cannot be tidied has been sent nevertheless.
+    failing += ["ListObjectsV2"] * 99
+    mirror = Mirror(bucket, keep=1)
+    mirror.submit(save(tmp_path / "ba6-rank0.pt"))
+    assert mirror.finish() == {}
+    assert keys(s3) == ["runs/one/ba4-rank0.pt", "runs/one/ba6-rank0.pt"]
+
+
+def test_a_checkpoint_that_is_damaged_on_the_way_is_fetched_again(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bucket(PLACE).send(save(tmp_path / "ba4-rank0.pt"))
+    Bucket(PLACE).send(save(tmp_path / "ba6-rank0.pt"))
+    fetch, damaged = Bucket.fetch, ["ba6-rank0.pt"]
+
+    def spoiled(bucket: Bucket, name: str, target: Path) -> None:
+        fetch(bucket, name, target)
+        if name in damaged:
+            damaged.remove(name)
+            flip(target, target.read_bytes().index(torch.arange(100.0).numpy().tobytes()) + 50)
+
+    monkeypatch.setattr(Bucket, "fetch", spoiled)
+    point = find_resume_point(CheckpointsConfig(save_folder=str(PLACE)), str(tmp_path / "fresh"))
+    assert point is not None
+    assert (point.step, point.damaged, damaged) == (6, (), [])
+
+
 def test_training_does_not_wait_for_an_upload(s3: Any, tmp_path: Path) -> None:
     bucket = Faulty(0)
     bucket.gate.clear()
