@@ -26,8 +26,16 @@ from elc_composer.optim.schedule import check_schedule
 from elc_composer.parallelism import Precision, Strategy
 from elc_composer.stages import Stage, plan_stages
 from elc_composer.strict_yaml import to_yaml
-from elc_composer.tokenizer import load_tokenizer
+from elc_composer.tokenizer import check_data_tokenizer, load_tokenizer
 from streaming_prep.tokenizer import SPECIAL_TOKENS
+
+SAME_IN_A_RUN = (
+    "seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking", "gradient_clip_norm", "data",
+)  # fmt: skip
+ORDER = ("train_split", "short_p", "shuffle", "shuffle_algo", "shuffle_seed", "shuffle_block_size", "epoch_size")
+SHARES = ("split", "proportion", "repeat", "choose")
+LARGEST_SEED = 2**31 - 1
+"""Composer and Streaming add ranks and stages to the seed, and take no more than 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ def prepare_run(config: RunConfig) -> Run:
     plan = plan_stages(config.stages, config.max_steps)
     check_schedule(config.schedule, config.max_steps)
     _check_callbacks(config)
+    _check_numbers(config)
     build_optimizer(torch.nn.Linear(1, 1), config.optimizer)
     for stage in plan:
         _check_stage(stage, model)
@@ -83,6 +92,7 @@ def prepare_run(config: RunConfig) -> Run:
     splits = [config.data.train_split] + [config.data.eval_split] * config.evaluators.dev_loss
     lengths = [stage.seq_length for stage in plan]
     check_data(config.data, seq_lengths=lengths, splits=splits, vocab_size=len(tokenizer))
+    check_data_tokenizer(tokenizer, config.data)
     for pairs in config.evaluators.minimal_pairs:
         read_minimal_pairs(pairs.path)
     return Run(config, model, plan, tokenizer, _agree_on_start(config))
@@ -116,17 +126,31 @@ def _check_same_run(config: RunConfig) -> None:
     file = Path(config.run_folder) / "config.yaml"
     if not file.is_file():
         return
-    before, now = yaml.safe_load(file.read_text()), yaml.safe_load(to_yaml(config))
+    try:
+        before = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        before = None
+    if not isinstance(before, dict):
+        # Cut short where the machine failed; it is written anew, and the checkpoint is what counts.
+        return
+    now = yaml.safe_load(to_yaml(config))
     for tree in (before, now):
         for stage in tree.get("stages", []):
             stage.pop("device_train_microbatch_size", None)
         tree.get("model", {}).pop("kernels", None)
-    for key in ("seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking"):
+        tree["data"] = _what_is_read(tree.get("data", {}))
+    for key in SAME_IN_A_RUN:
         if before.get(key) != now[key]:
             raise ConfigError(
                 f"{config.run_folder} holds a run with another {key} ({_difference(before.get(key), now[key])}); "
                 "continue it with its own, or name another run_folder"
             )
+
+
+def _what_is_read(data: dict[str, Any]) -> dict[str, Any]:
+    """What of the data section says which samples come when; where they lie and how they travel may change."""
+    shares = [{key: stream.get(key) for key in SHARES} for stream in data.get("streams", [])]
+    return {**{key: data.get(key) for key in ORDER}, "streams": shares}
 
 
 def _difference(before: Any, now: Any) -> str:
@@ -189,6 +213,14 @@ def _check_callbacks(config: RunConfig) -> None:
             "callbacks.loss_guard.on_bad_loss: roll_back does not go with amp_fp16, whose gradient scaler leaves bad "
             "steps out already; use stop, or amp_bf16"
         )
+
+
+def _check_numbers(config: RunConfig) -> None:
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise ConfigError(f"seed is {config.seed}; it must lie between 0 and {LARGEST_SEED}")
+    clip = config.gradient_clip_norm
+    if clip is not None and not 0 < clip < float("inf"):
+        raise ConfigError(f"gradient_clip_norm is {clip}; it must be a finite number above 0, or null to clip nothing")
 
 
 def _check_stage(stage: Stage, model: ElcConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from composer import Trainer
@@ -10,6 +11,7 @@ from composer.utils import dist
 
 from elc_composer.callbacks import Preemption
 from elc_composer.checkpoints.resume import set_aside
+from elc_composer.errors import DataError
 from elc_composer.metadata import write_metadata
 from elc_composer.prepare import Run
 from elc_composer.run_events import EventLog
@@ -20,13 +22,23 @@ SKIPPED = "skipped_steps.json"
 
 
 def save_run_files(run: Run) -> None:
-    """Write what explains the run into its folder: config, the model's own config, tokenizer, versions and data."""
+    """Write what explains the run into its folder: config, the model's own config, tokenizer, versions and data.
+
+    Raises:
+        DataError: where the folder cannot be written to.
+    """
     if dist.get_global_rank() == 0:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "config.yaml").write_text(to_yaml(run.config))
-        (run.folder / "model_config.json").write_text(run.model.to_json_string())
-        run.tokenizer.save_pretrained(run.folder / "tokenizer")
-        write_metadata(run.folder, run.config.data)
+        try:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(run.folder / "config.yaml", to_yaml(run.config))
+            write_whole(run.folder / "model_config.json", run.model.to_json_string())
+            run.tokenizer.save_pretrained(run.folder / "tokenizer")
+            write_metadata(run.folder, run.config.data)
+        except Exception as error:
+            # The tokenizers package tells of a full disk by a plain Exception.
+            if not isinstance(error, OSError) and "os error" not in str(error):
+                raise
+            raise _not_written(run.folder, error) from error
 
 
 def note_start(run: Run, events: EventLog) -> None:
@@ -62,7 +74,13 @@ def read_skipped(folder: Path) -> set[int]:
     """Steps that an earlier process of the run left out, which this one must leave out as well."""
     found: list[list[int]] = [[]]
     if dist.get_global_rank() == 0 and (folder / SKIPPED).is_file():
-        found = [json.loads((folder / SKIPPED).read_text())]
+        try:
+            found = [json.loads((folder / SKIPPED).read_text())]
+        except ValueError as error:
+            raise DataError(
+                f"{folder / SKIPPED} is damaged ({error}); write the steps that were left out, which events.jsonl "
+                "names, as a list into it"
+            ) from error
     dist.broadcast_object_list(found)
     return set(found[0])
 
@@ -70,4 +88,22 @@ def read_skipped(folder: Path) -> set[int]:
 def write_skipped(folder: Path, skipped: set[int]) -> None:
     """Keep the steps that are left out for the run's next process."""
     if dist.get_global_rank() == 0:
-        (folder / SKIPPED).write_text(json.dumps(sorted(skipped)))
+        try:
+            write_whole(folder / SKIPPED, json.dumps(sorted(skipped)))
+        except OSError as error:
+            raise _not_written(folder, error) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file at once or not at all, whenever the process is killed or the machine fails."""
+    half = path.with_name(f".{path.name}.tmp")
+    with half.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)
+
+
+def _not_written(folder: Path, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return DataError(f"{folder} cannot be written to: {reason}; mend that and give the same command again")
