@@ -26,9 +26,10 @@ FIGURES = {
 
 def units(runs: Sequence[RunFolder]) -> list[str]:
     """The layers, parts and parameter groups that were measured in any run, at most 40."""
-    names = (name for run in runs for name in run.metrics if name.startswith(PREFIX) and name.endswith("/norm"))
-    found = dict.fromkeys(name.removeprefix(PREFIX).removesuffix("/norm") for name in names)
-    return list(found)[:MOST_UNITS]
+    each = [[n for n in run.metrics if n.startswith(PREFIX) and n.endswith("/norm")] for run in runs]
+    # the order of the run that has most, so that another's layers stand between its own
+    names = (name for found in sorted(each, key=len, reverse=True) for name in found)
+    return list(dict.fromkeys(name.removeprefix(PREFIX).removesuffix("/norm") for name in names))[:MOST_UNITS]
 
 
 def unit_title(unit: str) -> str:

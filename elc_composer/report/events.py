@@ -44,10 +44,12 @@ def _stages(run: RunFolder) -> Iterator[Event]:
     stages, steps = run.get("stages"), run.get("max_steps")
     if not isinstance(stages, list) or not isinstance(steps, int) or not all(isinstance(s, dict) for s in stages):
         return
+    if not all(isinstance(stage.get("fraction", 0), (int, float)) for stage in stages):
+        return  # another project's stages
     reached = 0.0
     for number, stage in enumerate(stages, start=1):
         first = round(reached * steps)
-        reached += float(stage.get("fraction") or 0)
+        reached += stage.get("fraction", 0)
         if first <= run.step:
             length, batch = stage.get("seq_length"), stage.get("global_train_batch_size")
             yield Event(first, "stage", f"stage {number} begins: {length} tokens a sequence, {batch} sequences a step")

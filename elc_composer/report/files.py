@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,9 +126,9 @@ def read_run(folder: Path) -> RunFolder:
         config=config,
         config_text=text,
         metrics=as_series(records.rows),
-        layer_weights=_with(read_records(folder / "layer_weights.jsonl").rows, "layers"),
-        mixed_inputs=_with(read_records(folder / "mixed_inputs.jsonl").rows, "layers"),
-        histograms=_with(read_records(folder / "weight_histograms.jsonl").rows, "units"),
+        layer_weights=_with(read_records(folder / "layer_weights.jsonl").rows, "layers", _is_shares),
+        mixed_inputs=_with(read_records(folder / "mixed_inputs.jsonl").rows, "layers", _is_mix),
+        histograms=_with(read_records(folder / "weight_histograms.jsonl").rows, "units", _is_histogram),
         manifests=read_manifests(config),
         checkpoints=find_checkpoints(folder, config),
         jumps=records.jumps,
@@ -148,7 +148,7 @@ def read_records(path: Path) -> Records:
             record = json.loads(line)
         except json.JSONDecodeError:
             record = None
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        if not isinstance(record, dict) or not _is_step(record.get("step")):
             found.unreadable += bool(line.strip())
             continue
         if rows and record["step"] < rows[-1]["step"]:
@@ -170,7 +170,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("event"), str):
+        if isinstance(record, dict) and _is_step(record.get("step")) and isinstance(record.get("event"), str):
             found.append(record)
     return found
 
@@ -220,8 +220,34 @@ def fault_lines(folder: Path, most: int = 20) -> list[str]:
     return [line.strip()[:300] for line in lines if faults.search(line)][-most:]
 
 
-def _with(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
-    return [row for row in rows if isinstance(row.get(key), dict)]
+def _with(rows: list[dict[str, Any]], key: str, fits: Callable[[Any], bool]) -> list[dict[str, Any]]:
+    """Rows of the shape that monitors write; others, from another program or a damaged disk, are left out."""
+    found = [(row, row.get(key)) for row in rows]
+    return [row for row, entries in found if isinstance(entries, dict) and entries and all(map(fits, entries.values()))]
+
+
+def _is_step(value: Any) -> bool:
+    # beyond 2**53 a browser's numbers no longer tell a step from the next, and axes have no end
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_shares(entry: Any) -> bool:
+    return isinstance(entry, list) and bool(entry) and all(value is None or _is_number(value) for value in entry)
+
+
+def _is_mix(entry: Any) -> bool:
+    return isinstance(entry, dict) and _is_shares(entry.get("contributions"))
+
+
+def _is_histogram(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not all(_is_number(entry.get(end)) for end in ("low", "high")):
+        return False
+    counts = entry.get("counts")
+    return isinstance(counts, list) and bool(counts) and all(map(_is_number, counts))
 
 
 def _text(path: Path) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from elc_composer.report.__main__ import main
 from elc_composer.report.charts import whole_gradient
+from elc_composer.report.distributions import units
 from elc_composer.report.events import find_events
 from elc_composer.report.files import RunFolder, read_run, read_runs
 from elc_composer.report.page import SECTIONS, all_panels, embed, payload, render
@@ -131,6 +132,55 @@ def test_a_config_of_another_project_is_shown_all_the_same(tmp_path: Path) -> No
     text = render(read_runs([run]))
     assert "bert" in section(text, "config")
     assert "Training of run" in text
+
+
+@pytest.mark.parametrize("fraction", ["${half}", None, [1]])
+def test_stages_of_another_project_are_not_taken_for_ours(fraction: Any, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", stages=[{"fraction": fraction, "seq_length": 8}])
+    assert events_of(read_run(run), "stage") == []
+    assert "seq_length" in section(render(read_runs([run])), "config")
+
+
+def test_records_of_another_shape_are_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    odd = {
+        "layer_weights.jsonl": [{"1": 5}, {}, {"1": []}, {"1": ["x"]}, 3],
+        "mixed_inputs.jsonl": [{"1": [1.0]}, {"1": {"norm": 2.0}}, {"1": {"contributions": []}}],
+        "weight_histograms.jsonl": [{"a": {}}, {"a": {"low": 0, "high": None, "counts": [1]}}, {"a": [1]}, {}],
+    }
+    whole = render(read_runs([run]))
+    for name, rows in odd.items():
+        key = "units" if name.startswith("weight") else "layers"
+        with (run / name).open("a") as file:
+            file.writelines(json.dumps({"step": 95, key: row}) + "\n" for row in rows)
+    assert Page(render(read_runs([run]))).data == Page(whole).data
+    assert main([str(run), "--png", str(tmp_path / "png"), "--csv", str(tmp_path / "csv")]) == 0
+
+
+def test_a_step_that_no_browser_can_count_to_is_no_step(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    for step in ("100000000000000000000", "true", "-1"):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(f'{{"step": {step}, "loss/train/total": 3}}\n')
+    found = read_run(run)
+    assert found.step == 99
+    assert found.unreadable == 3
+
+
+def test_parts_are_in_the_order_of_the_deepest_run(tmp_path: Path) -> None:
+    def measured(name: str, layers: int) -> RunFolder:
+        run = write_run(tmp_path / name, name=name)
+        parts = ["embedding", *(f"layers.{n}" for n in range(layers)), "group_0"]
+        write_lines(run / "metrics.jsonl", [{"step": 1, **{f"weight_distribution/{p}/norm": 1.0 for p in parts}}])
+        return read_run(run)
+
+    assert units([measured("shallow", 1), measured("deep", 3)]) == [
+        "embedding",
+        "layers.0",
+        "layers.1",
+        "layers.2",
+        "group_0",
+    ]
 
 
 def test_a_run_that_has_just_begun_is_a_page(tmp_path: Path) -> None:

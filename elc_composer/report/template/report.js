@@ -2,7 +2,9 @@
 function histogramCharts() {
   const steps = allSteps(data.histograms);
   if (!steps.length) return [];
-  const units = [...new Set(data.histograms.flatMap((entry) => (entry ? entry.units : [])))];
+  // the order of the run that has most, so that another's layers stand between its own
+  const found = data.histograms.filter(Boolean).sort((one, other) => other.units.length - one.units.length);
+  const units = [...new Set(found.flatMap((entry) => entry.units))];
   return [slider(steps, "histograms"), make("div", { class: "small" }, ...units.map(histogramChart))];
 }
 
