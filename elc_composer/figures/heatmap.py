@@ -61,7 +61,7 @@ def heatmap(rows: Rows, title: str, value: str = "share of the layer's input") -
             share = matrix[y, x]
             text = "1" if share >= 0.9995 else f"{share:.2f}".removeprefix("0")
             size = 8.5 if sources <= 16 else 6.5
-            axes.text(x, y, text, ha="center", va="center", fontsize=size, color="white" if share > 0.38 else INK)
+            axes.text(x, y, text, ha="center", va="center", fontsize=size, color="white" if share > 0.515 else "black")
     bar = figure.colorbar(image, ax=axes, ticks=[0, 0.05, 0.2, 0.5, 1.0], fraction=0.046, pad=0.02)
     bar.set_label(value, color=MUTED)
     bar.outline.set_visible(False)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from elc_composer.figures.canvas import pixels
 from elc_composer.figures.curves import curves, draw_curves, smooth
 from elc_composer.figures.heatmap import animate, draw_heatmap, draw_small_multiples, heatmap, small_multiples
+from tests.figures.test_colours import contrast
 
 ROWS = {"1": [1.0], "2": [0.75, 0.25], "3": [0.5, 0.125, 0.375], "head": [0.1, 0.2, 0.3, 0.4]}
 
@@ -33,6 +35,16 @@ def test_colours_mean_the_same_in_every_picture() -> None:
     one, other = (heatmap(rows, "t").axes[0].images[0] for rows in (ROWS, {"1": [0.2], "2": [0.2, 0.2]}))
     assert one.norm(0.2) == other.norm(0.2)
     assert one.norm(0.9) > one.norm(0.2) > one.norm(0.01)
+
+
+def test_numbers_stand_out_from_their_cells() -> None:
+    """WCAG 2 asks a contrast of 4.5 of small text."""
+    axes = heatmap({str(n): [n / 200] * 2 for n in range(1, 201, 8)}, "t").axes[0]
+    image = axes.images[0]
+    for text in axes.texts:
+        x, y = map(round, text.get_position())
+        ground = to_hex(image.cmap(image.norm(image.get_array()[y, x])))
+        assert contrast(to_hex(text.get_color()), ground) >= 4.5
 
 
 def test_shares_that_are_no_numbers_leave_their_cells_empty() -> None:

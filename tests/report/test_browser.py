@@ -16,6 +16,17 @@ SLIDER = "#weights input[type=range]"
 ROW = "[...document.querySelectorAll('#weights [data-run=\"{run}\"] tbody tr:nth-child(3) td')]"
 CELLS = "return " + ROW + ".map((cell) => cell.textContent)"
 COLOURS = "return " + ROW + ".map((cell) => getComputedStyle(cell).backgroundColor)"
+CONTRAST = """
+const light = (text) => {
+  let parts = text.match(/[\\d.]+/g).slice(0, 3).map(Number);
+  if (text.startsWith("rgb")) parts = parts.map((part) => part / 255);
+  const [r, g, b] = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+};
+const cells = [...document.querySelectorAll("#weights td, #pairs .grid td")].filter((cell) => cell.style.background);
+const seen = cells.map((cell) => [getComputedStyle(cell).color, getComputedStyle(cell).backgroundColor].map(light));
+return [cells.length, Math.min(...seen.map(([text, ground]) => Math.max(text / ground, ground / text)))];
+"""
 OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -94,6 +105,29 @@ def test_runs_can_be_hidden(pages: tuple[Path, Path], browser: Browser) -> None:
     browser.click("#shown label:nth-child(2) input")
     assert browser.run(curves) == both / 2
     assert browser.run("return document.querySelector('#weights [data-run=\"1\"]').hidden") is True
+
+
+def test_on_paper_charts_are_drawn_for_its_width(pages: tuple[Path, Path], browser: Browser) -> None:
+    width = "return document.querySelector('#panel-{0} svg').viewBox.baseVal.width"
+    browser.open(pages[0])
+    before = browser.run(width.format("loss"))
+    browser.run("window.dispatchEvent(new Event('beforeprint'))")
+    assert browser.run(width.format("loss")) == 700
+    assert browser.run(width.format("distributions-quantiles-embedding")) == 230
+    browser.run("window.dispatchEvent(new Event('afterprint'))")
+    assert browser.run(width.format("loss")) == before != 700
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_numbers_in_cells_can_be_read(dark: bool, pages: tuple[Path, Path], tmp_path: Path) -> None:
+    """WCAG 2 asks 4.5 of small text."""
+    with chromium(tmp_path / "profile", dark=dark) as window:
+        window.open(pages[0])
+        for step in range(0, 100, 10):
+            window.run(f"location.hash = 'step={step}'; window.dispatchEvent(new Event('hashchange'))")
+            cells, contrast = window.run(CONTRAST)
+            assert cells > 10
+            assert contrast >= 4.5
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -13,12 +13,13 @@ function chart(panel) {
   const draw = () => {
     width = stage.clientWidth || width || 320;
     const lines = panel.lines.filter((line) => !hidden.has(line.run));
-    stage.replaceChildren(plot(panel, lines, width));
+    // charts drawn for a window are scaled to the paper, and their text with them
+    stage.replaceChildren(plot(panel, lines, printing ? (panel.small ? 230 : 700) : width));
     legend.replaceChildren(...legendItems(lines));
   };
   redraws.push(draw);
   new ResizeObserver(() => {
-    if (stage.clientWidth && Math.abs(stage.clientWidth - width) > 1) draw();
+    if (!printing && stage.clientWidth && Math.abs(stage.clientWidth - width) > 1) draw();
   }).observe(stage);
   return figure;
 }
@@ -71,7 +72,7 @@ function plot(panel, lines, width) {
   const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": inWords(panel, lines) });
   const clip = `clip-${(clips += 1)}`;
   const clipper = makeSvg("clipPath", { id: clip });
-  const inner = { x: box.left, y: box.top - 2, width: width - box.left - box.right, height: height - box.top - box.bottom + 4 };
+  const inner = { x: box.left - 3, y: box.top - 2, width: width - box.left - box.right + 6, height: height - box.top - box.bottom + 4 };
   clipper.append(makeSvg("rect", inner));
   svg.append(clipper);
   axes(svg, { low, high, start, end, x, y, box, width, height }, panel.small);

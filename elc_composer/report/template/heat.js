@@ -64,9 +64,11 @@ function shareText(share) {
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
+/** A cell's shade; from some strength on its text is better read in the other ink. */
 function paint(cell, strength, tone) {
+  const turns = dark.matches && !printing ? { "--heat": 0.605, "--low": 0.585 } : { "--heat": 0.845, "--low": 1 };
   cell.style.background = `color-mix(in srgb, var(${tone}) ${(100 * strength).toFixed(1)}%, var(--card))`;
-  cell.style.color = strength > (dark.matches ? 0.55 : 0.75) ? "var(--heat-ink)" : "var(--ink)";
+  cell.style.color = strength > turns[tone] ? "var(--on-strong)" : "var(--on-pale)";
 }
 
 /** Layer-by-source tables of all runs, side by side under one slider. */
@@ -116,6 +118,7 @@ function heatmap(entry, run) {
 function accuracyGrid(grid) {
   const head = grid.steps.map((step) => make("th", { scope: "col" }, step.toLocaleString("en")));
   const rows = [];
+  const painted = [];
   let group = null;
   for (const row of grid.rows) {
     if (row.group !== group && row.group !== row.name) {
@@ -126,7 +129,7 @@ function accuracyGrid(grid) {
     group = row.group;
     const cells = row.values.map((value) => {
       const cell = make("td", {}, value === null ? "" : String(Math.round(100 * value)));
-      if (value !== null) paint(cell, Math.abs(value - 0.5) * 2 * 0.9, value < 0.5 ? "--low" : "--heat");
+      if (value !== null) painted.push([cell, Math.abs(value - 0.5) * 2 * 0.9, value < 0.5 ? "--low" : "--heat"]);
       return cell;
     });
     rows.push(make("tr", {}, make("th", { scope: "row" }, row.name.replaceAll("_", " ")), ...cells));
@@ -137,6 +140,7 @@ function accuracyGrid(grid) {
   const whole = make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "accuracies by paradigm" }, table);
   redraws.push(() => {
     whole.hidden = hidden.has(grid.run);
+    for (const [cell, strength, tone] of painted) paint(cell, strength, tone);
   });
   return whole;
 }

@@ -2,9 +2,17 @@ const data = JSON.parse(document.getElementById("report-data").textContent);
 const several = data.runs.length > 1;
 const hidden = new Set();
 const redraws = [];
+let printing = false;
 
 function redraw() {
   for (const draw of redraws) draw();
+}
+
+for (const [event, on] of [["beforeprint", true], ["afterprint", false]]) {
+  window.addEventListener(event, () => {
+    printing = on;
+    redraw();
+  });
 }
 
 /** An element with attributes and children; text stays text. */
