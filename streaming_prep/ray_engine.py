@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,10 +39,21 @@ def open_ray(workers: int) -> Iterator[Engine]:
 
 
 def _connect(ray: Any, workers: int) -> None:
-    if os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        _knock(address)
         ray.init(address="auto", log_to_driver=False)
     else:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+
+
+def _knock(address: str) -> None:
+    # Ray would try for many minutes, and a library's lines would fill the screen.
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise ConfigError(f"no Ray cluster answers at {address} ({error}); see RAY_ADDRESS") from None
 
 
 class _RayEngine:

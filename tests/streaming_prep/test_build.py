@@ -131,6 +131,28 @@ def test_a_given_tokenizer_is_taken_as_it_is(prepared: Path, corpus: Path, tmp_p
     }
 
 
+def test_more_than_65536_entries_are_written_as_uint32(prepared: Path, corpus: Path, tmp_path: Path) -> None:
+    description = json.loads((prepared / "tokenizer" / "tokenizer.json").read_text())
+    vocabulary = description["model"]["vocab"]
+    vocabulary |= {f"unmet{index}": index for index in range(len(vocabulary), 70_000)}
+    vocabulary["Ġdog"], vocabulary["unmet69999"] = 69_999, vocabulary["Ġdog"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    out = tmp_path / "out"
+    manifest = build_small(corpus, out, tokenizer=tmp_path / "tokenizer.json")
+    assert {output["column_dtype"] for output in manifest["outputs"].values()} == {"uint32"}
+    small = np.concatenate(segments(prepared, "seq_48/dev")).astype(np.int64)
+    small[small == vocabulary["unmet69999"]] = 69_999
+    large = np.concatenate(segments(out, "seq_48/dev"))
+    assert large.dtype == np.uint32
+    np.testing.assert_array_equal(large, small)
+    assert large.max() == 69_999
+    with random_prefixes():
+        dataset = StreamingDataset(remote=str(out / "seq_48/dev"), local=str(tmp_path / "local"), batch_size=1)
+    read: Any = dataset[0]["input_ids"]
+    np.testing.assert_array_equal(read, segments(out, "seq_48/dev")[0])
+    assert main(["verify", str(out)]) == 0
+
+
 def test_other_settings_replace_the_folder_and_leave_nothing_behind(
     prepared: Path, corpus: Path, tmp_path: Path
 ) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,18 @@ def test_a_missing_ray_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'elc-composer\[ray\]'"), open_engine("ray", 2):
         pass
+
+
+def test_a_ray_address_where_nobody_listens_is_one_sentence_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = types.ModuleType("ray")
+    ray.is_initialized = lambda: False  # type: ignore[attr-defined]
+    ray.init = lambda **_: pytest.fail("Ray would try for minutes")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(ConfigError, match=r"no Ray cluster answers at 127\.0\.0\.1:\d+ "), open_engine("ray", 2):
+            pass
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is not installed")
