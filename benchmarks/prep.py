@@ -43,8 +43,8 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine(), "load_at_start": os.getloadavg(), "runs": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        double = repeat(options.corpus, folder / "double", 2 * words)
         results["words"] = repeat(options.corpus, folder / "large", words)
+        double = repeat(options.corpus, folder / "double", 2 * results["words"])
         results["corpus"] = f"train files of {options.corpus.name}, repeated"
         runs = {"1 process": ("ours", 1), "2 processes": ("ours", 2), "straightforward": ("straightforward", 1)}
         for name, (child, workers) in runs.items():
