@@ -35,18 +35,22 @@ class Interval:
             raise ConfigError(f"{field}: {text!r} must be a positive number of ba, ep, sp, tok, sec or dur")
         self._seen: int | None = None
 
-    def _count(self, state: State) -> int:
+    def _count(self, state: State, before: bool = False) -> int:
         if self.time.unit != TimeUnit.DURATION:
-            return int(state.timestamp.get(self.time.unit).value // self.time.value)
+            return int(_reached(state, self.time.unit, before) // self.time.value)
         if state.max_duration is None:
             return 0
-        done = state.timestamp.get(state.max_duration.unit).value / max(state.max_duration.value, 1)
+        done = _reached(state, state.max_duration.unit, before) / max(state.max_duration.value, 1)
         # 0.3 / 0.1 is 2.9999999999999996
         return math.floor(done / self.time.value + 1e-9)
 
-    def restart(self, state: State) -> None:
-        """Count from here: what lies before the state's timestamp is over."""
-        self._seen = self._count(state)
+    def restart(self, state: State, before: bool = False) -> None:
+        """Count from here: what lies before the state's timestamp is over.
+
+        With `before`, from where the batch before this timestamp began, for those who watch batches: where a
+        checkpoint lies on a multiple of the interval, the batch after it is to be watched, resumed or not.
+        """
+        self._seen = self._count(state, before)
 
     def passed(self, state: State) -> bool:
         """True once for each time that the timestamp has passed a multiple of the interval."""
@@ -67,3 +71,14 @@ class Interval:
         if self.time.unit == TimeUnit.BATCH:
             return (int(state.timestamp.batch) + 1) % int(self.time.value) == 0
         return self.passed(state)
+
+
+def _reached(state: State, unit: TimeUnit | str, before: bool) -> float:
+    """The timestamp in `unit`; with `before` that of the batch before, whose size is taken to be the usual one."""
+    timestamp = state.timestamp
+    value, batch = timestamp.get(unit).value, int(timestamp.batch)
+    if not before or not batch:
+        return value
+    if unit == TimeUnit.EPOCH:
+        return value - (int(timestamp.batch_in_epoch) == 0)
+    return value * (batch - 1) / batch

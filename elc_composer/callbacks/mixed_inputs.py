@@ -85,7 +85,7 @@ class MixedInputMonitor(Callback):
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Find the modules that mix."""
-        self._interval.restart(state)
+        self._interval.restart(state, before=True)
         self._pictures.restart(state)
         self._find(state.model)
         self._folder = run_path(self.folder, state)

@@ -83,7 +83,7 @@ class WeightDistributionMonitor(Callback):
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Find out which part of each parameter lies on which rank."""
-        self._interval.restart(state)
+        self._interval.restart(state, before=True)
         self._find(state)
         folder = run_path(self.folder, state) if self.bins else None
         self._records = Records(folder and folder / "weight_histograms.jsonl")

@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from composer import Event
 from composer.core import Callback
 
-from elc_composer.callbacks import LayerWeightMonitor, MetricsFile, MixedInputMonitor, WeightDistributionMonitor
+from elc_composer import callbacks
+from elc_composer.callbacks import (
+    DataWaitMonitor,
+    LayerWeightMonitor,
+    LossGuard,
+    MetricsFile,
+    MixedInputMonitor,
+    Preemption,
+    SeededSteps,
+    WeightDistributionMonitor,
+)
+from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
 
 from .toys import ToyElc, batches, trainer
 
-CALLBACKS = (LayerWeightMonitor, WeightDistributionMonitor, MixedInputMonitor, MetricsFile)
+SETTINGS: dict[type[Callback], dict[str, Any]] = {
+    LayerWeightMonitor: {"interval": "1ba", "folder": "here"},
+    WeightDistributionMonitor: {"interval": "1ba", "folder": "here"},
+    MixedInputMonitor: {"interval": "1ba", "folder": "here"},
+    MetricsFile: {"path": "here"},
+    LossGuard: {"folder": "here"},
+    MinimalPairPlot: {"picture_path": "here"},
+    DataWaitMonitor: {"window": 1},
+    Preemption: {},
+    SeededSteps: {"seed": 1},
+}
+CALLBACKS = tuple(SETTINGS)
 
 
 def make(kind: type[Callback], folder: Path) -> Callback:
-    if kind is MetricsFile:
-        return MetricsFile(str(folder / "metrics.jsonl"))
-    return kind(interval="1ba", folder=str(folder))  # type: ignore[call-arg]
+    return kind(**{key: str(folder / "here") if value == "here" else value for key, value in SETTINGS[kind].items()})
+
+
+def test_no_callback_is_left_out() -> None:
+    exported = [getattr(callbacks, name) for name in callbacks.__all__]
+    assert {each for each in exported if issubclass(each, Callback)} <= set(CALLBACKS)
 
 
 @pytest.mark.parametrize("mixing", ["weighted_output", "ltg"])

@@ -58,9 +58,10 @@ def test_samples_favour_no_column_of_a_matrix() -> None:
     assert len(columns.unique()) > 700
 
 
-def state_at(batch: int, epoch: int = 0, max_duration: str = "100ba") -> State:
+def state_at(batch: int, epoch: int = 0, max_duration: str = "100ba", batch_in_epoch: int = 0) -> State:
     state = State.__new__(State)
-    state._timestamp = state.timestamp = Timestamp(batch=batch, epoch=epoch, sample=8 * batch)  # type: ignore[misc]
+    time = Timestamp(batch=batch, epoch=epoch, sample=8 * batch, batch_in_epoch=batch_in_epoch)
+    state._timestamp = state.timestamp = time  # type: ignore[misc]
     state._max_duration = Time.from_timestring(max_duration)
     return state
 
@@ -86,6 +87,21 @@ def test_batches_to_watch(text: str, due: list[int]) -> None:
     interval = Interval(text, "x")
     interval.restart(state_at(0))
     assert [batch for batch in range(12) if interval.wants_batch(state_at(batch))] == due
+
+
+@pytest.mark.parametrize("text", ["4ba", "24sp", "20sp", "1ep", "2ep", "0.03dur", "0.05dur"])
+@pytest.mark.parametrize("max_duration", ["100ba", "800sp", "20ep"])
+def test_a_resumed_run_watches_the_batches_of_an_undisturbed_one(text: str, max_duration: str) -> None:
+    def watched(first: int) -> list[int]:
+        interval = Interval(text, "x")
+        states = [state_at(batch, batch // 5, max_duration, batch % 5) for batch in range(first, 40)]
+        interval.restart(states[0], before=True)
+        return [int(state.timestamp.batch) for state in states if interval.wants_batch(state)]
+
+    undisturbed = watched(0)
+    assert len(undisturbed) > 3
+    for first in range(1, 40):
+        assert watched(first) == [batch for batch in undisturbed if batch >= first], first
 
 
 @pytest.mark.parametrize("text", ["", "ten", "0ba", "-3ep", "5", "1iter"])
