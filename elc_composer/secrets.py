@@ -10,7 +10,8 @@ from typing import Any
 from elc_composer.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
-_LOGIN = re.compile(r"://[^/\s@]+@")
+# Secret keys may hold a slash, but a number and a slash after the colon are a port.
+_LOGIN = re.compile(r"://(?:[^/\s@]+|[^/\s@:]+:(?!\d+/)[^\s@]*)@")
 
 
 def from_environment(raw: Any, resolved: Any) -> dict[str, str]:
@@ -67,6 +68,11 @@ def refuse_logins(resolved: Any) -> None:
                 f"'{key}' is an address with a user name or password in it; give these by the environment variables "
                 "of the service instead (AWS_ACCESS_KEY_ID, MLFLOW_TRACKING_USERNAME, ...)"
             )
+
+
+def hide_logins(text: str) -> str:
+    """A message without the names and passwords of addresses in it."""
+    return _LOGIN.sub("://...@", text)
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

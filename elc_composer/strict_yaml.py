@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from elc_composer.errors import ConfigError
-from elc_composer.secrets import from_environment, hide, put_back, refuse_logins
+from elc_composer.secrets import from_environment, hide, hide_logins, put_back, refuse_logins
 
 AS_WRITTEN = "_as_written"
 
@@ -35,6 +35,13 @@ def load_strict(schema: type[Schema], path: Path, overrides: Sequence[str] = ())
     Raises:
         ConfigError: naming the key, the file and line or the override it stands in, and the nearest valid key.
     """
+    try:
+        return _load(schema, path, overrides)
+    except ConfigError as error:
+        raise ConfigError(hide_logins(str(error))) from None
+
+
+def _load(schema: type[Schema], path: Path, overrides: Sequence[str]) -> Schema:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such config file{_nearest(path.name, _siblings(path))}")
     try:

@@ -62,12 +62,26 @@ def test_errors_do_not_show_the_value(tmp_path: Path) -> None:
     assert "inner.steps" in str(refused.value)
 
 
-@pytest.mark.parametrize("address", ["https://me:pass@host/x", "https://token@host", "s3://key:secret@bucket/run"])
+@pytest.mark.parametrize(
+    "address", ["https://me:pass@host/x", "https://token@host", "s3://key:secret@bucket/run", "s3://key:sec/ret@b/x"]
+)
 def test_addresses_with_logins_are_refused_without_showing_them(address: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'inner.token' is an address with a user name or password") as refused:
         load_strict(Outer, write(tmp_path / "run.yaml", f"inner: {{token: '{address}'}}"))
     assert address not in str(refused.value)
 
 
-def test_an_at_sign_in_a_path_is_no_login(tmp_path: Path) -> None:
-    load_strict(Outer, write(tmp_path / "run.yaml", "folder: s3://bucket/me@home/x"))
+@pytest.mark.parametrize("address", ["s3://bucket/me@home/x", "http://host:5000/me@home"])
+def test_an_at_sign_in_a_path_is_no_login(address: str, tmp_path: Path) -> None:
+    load_strict(Outer, write(tmp_path / "run.yaml", f"folder: {address}"))
+
+
+@pytest.mark.parametrize("mistake", ["inner.steps=s3://key:hunter2/x@b/data", "inner.tokn=s3://key:hunter2@b/data"])
+def test_a_login_at_the_wrong_place_is_not_shown_either(mistake: str, tmp_path: Path) -> None:
+    key, address = mistake.removeprefix("inner.").split("=", 1)
+    for text, overrides in (("", [mistake]), (f"inner: {{{key}: '{address}'}}", [])):
+        with pytest.raises(ConfigError) as refused:
+            load_strict(Outer, write(tmp_path / "run.yaml", text), overrides)
+        assert "inner." in str(refused.value)
+        assert "hunter2" not in str(refused.value)
+        assert refused.value.__cause__ is None
