@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from elc_composer.checkpoints.names import step_of
-from elc_composer.data.storage import may_pass
+from elc_composer.data.storage import Unreachable, may_pass
 from elc_composer.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -72,13 +72,15 @@ class Bucket:
         """Every object below the prefix, by its name there, with its size in bytes.
 
         Raises:
+            Unreachable: if the storage does not answer as it should.
             ConfigError: if the bucket cannot be listed.
         """
         objects: list[dict[str, Any]] = []
         try:
             self._insist(lambda: objects.extend(self._list()))
         except FAULTS as error:
-            raise ConfigError(
+            kind = Unreachable if may_pass(error) else ConfigError
+            raise kind(
                 f"checkpoints.save_folder: {self.place} cannot be listed ({one_line(error)}); check the bucket, "
                 "S3_ENDPOINT_URL and credentials"
             ) from error
@@ -100,7 +102,8 @@ class Bucket:
         """Download a checkpoint, file or folder, to a path that appears only once it is there in full.
 
         Raises:
-            DataError: after the last attempt.
+            Unreachable: if the storage does not answer as it should, after the last attempt.
+            DataError: if it answers that there is no such checkpoint, or not for us.
         """
         unfinished = target.with_name(f".{target.name}.fetching")
         files = {file: size for file, size in self.files().items() if file == name or file.startswith(f"{name}/")}
@@ -111,7 +114,8 @@ class Bucket:
                 self._insist(partial(self._fetch_file, file, place, size))
         except FAULTS as error:
             remove(unfinished)
-            raise DataError(f"{self.place}{name} cannot be downloaded ({one_line(error)})") from error
+            kind = Unreachable if may_pass(error) else DataError
+            raise kind(f"{self.place}{name} cannot be downloaded ({one_line(error)})") from error
         remove(target)
         os.replace(unfinished, target)
 
@@ -211,7 +215,7 @@ class Mirror:
         try:
             for name in surplus(self.bucket.steps(), self.keep, step):
                 self.bucket.delete(name)
-        except (*FAULTS, ConfigError) as error:
+        except (*FAULTS, ConfigError, DataError) as error:
             log.warning("old checkpoints in %s stay for now: %s", self.bucket.place, one_line(error))
 
 

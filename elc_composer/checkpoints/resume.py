@@ -15,6 +15,7 @@ from composer import Time
 from elc_composer.checkpoints.names import step_of
 from elc_composer.checkpoints.remote import Bucket, Place
 from elc_composer.checkpoints.whole import damage
+from elc_composer.data.storage import Unreachable
 from elc_composer.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -165,6 +166,9 @@ def _fetched_damage(path: Path, bucket: Bucket | None) -> str | None:
     for _ in range(FETCHES):
         try:
             bucket.fetch(path.name, path)
+        except Unreachable:
+            # Not damaged, as far as one can tell: an older one would be the wrong one to go on from.
+            raise
         except DataError as error:
             return str(error)
         problem = damage(path)

@@ -33,7 +33,8 @@ def read_index(place: StreamPlace, config: DataConfig) -> dict[str, Any]:
         try:
             content = fetch(f"{place.remote}/{place.split}/{name}", timeout=config.download_timeout)
         except DataError as error:
-            raise DataError(_what_is_missing_remotely(place, error, config.download_timeout)) from error
+            kind = Unreachable if isinstance(error, Unreachable) else DataError
+            raise kind(_what_is_missing_remotely(place, error, config.download_timeout)) from error
     try:
         index = json.loads(content)
     except ValueError as error:

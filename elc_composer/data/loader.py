@@ -41,7 +41,7 @@ class WholeEpochLoader(StreamingDataLoader):
                 yield batch
         except DataError as error:
             # A worker's error comes with its traceback as text; the sentence is the last line.
-            raise DataError(_last_sentence(error)) from error
+            raise type(error)(_last_sentence(error)) from error
         epoch, done = self.dataset.position()
         expected = self.dataset.batches_per_epoch - done
         if batches < expected:

@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from elc_composer.checkpoints.remote import Bucket, Mirror, Place
 from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point
+from elc_composer.data.storage import Unreachable
 from elc_composer.errors import ConfigError, DataError
 from tests.test_resume_point import flip, save, save_sharded
 
@@ -192,6 +193,22 @@ def test_a_checkpoint_that_is_damaged_on_the_way_is_fetched_again(
     point = find_resume_point(CheckpointsConfig(save_folder=str(PLACE)), str(tmp_path / "fresh"))
     assert point is not None
     assert (point.step, point.damaged, damaged) == (6, (), [])
+
+
+def test_a_checkpoint_that_cannot_be_had_now_is_not_passed_over(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older one would be the wrong one to go on from: the storage, and not the checkpoint, is at fault."""
+    for step in (4, 6):
+        Bucket(PLACE).send(save(tmp_path / f"ba{step}-rank0.pt"))
+
+    def gone(*_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="http://gone")
+
+    monkeypatch.setattr(Bucket, "_fetch_file", gone)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(Unreachable, match=r"ba6-rank0\.pt cannot be downloaded"):
+        find_resume_point(CheckpointsConfig(save_folder=str(PLACE)), str(tmp_path / "fresh"))
 
 
 def test_training_does_not_wait_for_an_upload(s3: Any, tmp_path: Path) -> None:

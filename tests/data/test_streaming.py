@@ -225,7 +225,6 @@ def test_a_shard_that_is_read_in_place_is_checked_as_well(prepared: Path, tmp_pa
     with pytest.raises(DataError, match=rf"shard {shard.name} cannot be read: Checksum"):
         epochs(build(local(root, num_workers=workers)), 1)
     assert shard.exists(), "a source is left alone"
-    assert len(epochs(build(local(root, num_workers=workers, validate_hash=None)), 1)) == BATCHES
 
 
 @pytest.mark.parametrize("workers", [0, 2])

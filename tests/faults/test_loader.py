@@ -16,6 +16,7 @@ from composer.core import DataSpec
 
 from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_train_loader, check_data
 from elc_composer.data import checked_stream as checked_stream_module
+from elc_composer.data.storage import Unreachable
 from elc_composer.errors import DataError
 from tests.data.prepared import TOKENS, VOCAB_SIZE
 from tests.faults.conftest import SAMPLES
@@ -121,7 +122,7 @@ def test_an_outage_that_does_not_end_is_one_sentence_in_time(
 ) -> None:
     proxied(Always(fault, SHARD), stall_seconds=3.0)
     began = time.monotonic()
-    with pytest.raises(DataError, match=rf"shard {SHARD} cannot be fetched: .*\(tried for \d+ s\)") as found:
+    with pytest.raises(Unreachable, match=rf"shard {SHARD} cannot be fetched: .*\(tried for \d+ s\)") as found:
         batches(config(tmp_path / "cache", address, num_workers=workers, outage_tolerance=2.0))
     assert len(str(found.value).splitlines()) == 1
     assert time.monotonic() - began < 60, "far below the ten minutes of a hanging worker"
