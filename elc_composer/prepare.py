@@ -208,7 +208,14 @@ def _check_callbacks(config: RunConfig) -> None:
             "callbacks.optimizer_monitor sees a rank's own part only under FSDP; use weight_distribution_monitor, "
             "which logs gradient norms of whole layers"
         )
-    if guard is not None and guard.on_bad_loss is OnBadLoss.roll_back and config.precision is Precision.amp_fp16:
+    if guard is None or guard.on_bad_loss is not OnBadLoss.roll_back:
+        return
+    if not config.checkpoints.autoresume or config.checkpoints.save_folder is None:
+        raise ConfigError(
+            "callbacks.loss_guard.on_bad_loss: roll_back goes back to the run's newest checkpoint, so it needs "
+            "checkpoints.autoresume and checkpoints.save_folder; set these, or stop"
+        )
+    if config.precision is Precision.amp_fp16:
         raise ConfigError(
             "callbacks.loss_guard.on_bad_loss: roll_back does not go with amp_fp16, whose gradient scaler leaves bad "
             "steps out already; use stop, or amp_bf16"

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
-from elc_composer.errors import DataError
-from elc_composer.prepare import _check_same_run
+from elc_composer.config import load_config
+from elc_composer.errors import ConfigError, DataError
+from elc_composer.prepare import _check_callbacks, _check_same_run
 from elc_composer.run_record import read_skipped, save_run_files, write_skipped, write_whole
+from tests.conftest import ROOT
+
+CONFIG = ROOT / "yamls" / "quickstart.yaml"
 
 
 def test_a_file_is_there_as_a_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +40,16 @@ def test_a_file_is_there_as_a_whole_or_as_it_was(tmp_path: Path, monkeypatch: py
 def test_a_config_that_was_cut_short_does_not_keep_the_run_from_going_on(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(content)
     _check_same_run(SimpleNamespace(run_folder=str(tmp_path)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lack", ["checkpoints.autoresume=false", "checkpoints.save_folder=null"])
+def test_going_back_needs_checkpoints(lack: str) -> None:
+    """Otherwise the run would begin anew, over what it has done."""
+    roll_back = "callbacks.loss_guard.on_bad_loss=roll_back"
+    _check_callbacks(load_config(CONFIG, [roll_back]))
+    _check_callbacks(load_config(CONFIG, [lack]))
+    with pytest.raises(ConfigError, match=r"roll_back goes back to .* needs checkpoints\.autoresume"):
+        _check_callbacks(load_config(CONFIG, [roll_back, lack]))
 
 
 def test_steps_that_are_left_out(tmp_path: Path) -> None:
