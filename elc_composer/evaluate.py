@@ -56,9 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Composer's handlers of SIGINT and SIGTERM exit with 128 and the signal's number.
         print("interrupted; the same command continues where this one stopped", file=sys.stderr)
-        return 130
+        return end.code if isinstance(end, SystemExit) and isinstance(end.code, int) else 130
     return 0
 
 

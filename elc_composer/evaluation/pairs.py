@@ -79,7 +79,7 @@ def _parse(line: str, file: Path, number: int, source: str) -> MinimalPair:
         row: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where} is not JSON ({error.msg}, column {error.colno})") from None
-    except RecursionError:
+    except (RecursionError, ValueError):  # nested too deep; a number with too many digits
         raise DataError(f"{where} is not a JSON object with sentence_good and sentence_bad") from None
     if not isinstance(row, dict):
         raise DataError(f"{where} is not a JSON object with sentence_good and sentence_bad")

@@ -77,8 +77,14 @@ def test_counts_unequal_lengths_and_unknown_tokens(tmp_path: Path, model_folder:
     assert summary["paradigms"]["order"]["pairs_with_unk"] == 1
 
 
+@pytest.mark.parametrize(("interruption", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
 def test_an_interrupted_evaluation_continues(
-    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    interruption: BaseException,
+    code: int,
 ) -> None:
     command = arguments(tmp_path, model_folder, "--tokens-per-batch", 20)
     main(command)
@@ -90,12 +96,12 @@ def test_an_interrupted_evaluation_continues(
 
     def interrupted(self: RowScorer, plan, span):
         if len(runs) == 4:
-            raise KeyboardInterrupt
+            raise interruption
         runs.append(span[0])
         return scored(self, plan, span)
 
     monkeypatch.setattr(RowScorer, "score", interrupted)
-    assert main(command) == 130
+    assert main(command) == code
     assert "continues" in capsys.readouterr().err
     assert not (tmp_path / "results" / "results.json").exists()
 

@@ -20,6 +20,7 @@ WHOLE = json.dumps({"sentence_good": "a cat", "sentence_bad": "a cats", "UID": "
     [
         (WHOLE.replace("a cats", r"a \ud800 cat"), "half a surrogate pair"),
         ("[" * 100_000, "is not a JSON object"),
+        (WHOLE.replace("1}", "1" * 5000 + "}"), "is not a JSON object"),
     ],
 )
 def test_a_line_that_trips_the_tokenizer_or_the_parser_is_named(tmp_path: Path, line: str, message: str) -> None:
