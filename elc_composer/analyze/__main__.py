@@ -132,7 +132,7 @@ def prune_and_score(
 ) -> list[Row]:
     """One row for the model as it is, one for each threshold, and one for each threshold and layer if asked for."""
     shares = layer_shares(model)
-    whole = score_pairs(model, tokenizer, pairs, ScoringConfig(tokens_per_batch=8192))
+    whole = score_pairs(model, tokenizer, pairs, ScoringConfig())
     rows = [_row(0.0, "none", (0, 0.0), whole, whole)]
     choices: list[tuple[str, list[str] | None]] = [("all", None)]
     choices += [(label, [label]) for label, row in shares.items() if len(row) > 1] if each_layer else []

@@ -11,6 +11,7 @@ import pytest
 import torch
 from composer import Callback, State
 from composer.loggers import Logger
+from torch.distributed import checkpoint
 
 from elc_composer.callbacks import BadLoss, LossGuard
 from elc_composer.checkpoints.save import CheckpointWriter
@@ -128,6 +129,17 @@ def test_usual_losses_travel_in_checkpoints() -> None:
     one, two = LossGuard(window=3), LossGuard(window=3)
     one._losses.extend([1.0, 2.0, 3.0])
     two.load_state_dict(one.state_dict())
+    assert list(two._losses) == [1.0, 2.0, 3.0]
+
+
+def test_usual_losses_travel_in_sharded_checkpoints(tmp_path: Path) -> None:
+    """These are read into what a new run has, and leave out what it lacks."""
+    one, two = LossGuard(window=3), LossGuard(window=3)
+    one._losses.extend([1.0, 2.0, 3.0])
+    checkpoint.save({"guard": one.state_dict()}, checkpoint_id=tmp_path)
+    found = {"guard": two.state_dict()}
+    checkpoint.load(found, checkpoint_id=tmp_path)
+    two.load_state_dict(found["guard"])
     assert list(two._losses) == [1.0, 2.0, 3.0]
 
 

@@ -18,6 +18,7 @@ CASES = [
     ["fsdp1", "--sampled"],
     ["fsdp2", "--checkpointing"],
     ["fsdp2", "--sampled"],
+    ["fsdp2", "--microbatch", "2"],
 ]
 FILES = {"layer_weights.jsonl", "mixed_inputs.jsonl", "weight_histograms.jsonl"}
 PICTURES = {"layer_weights.png", "layer_weights_over_time.png", "mixed_inputs.png"}
