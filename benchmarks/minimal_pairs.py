@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ FULL = {"BLiMP, filtered": 59_875, "supplement": 5_218}
 
 def main() -> None:
     options = arguments()
+    described = machine(options.device)
     texts_and_pairs = sample(options)
     settings: Settings = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -50,9 +52,10 @@ def main() -> None:
             settings.update(minicons(location, texts_and_pairs, dtype, options))
         parameters = sum(p.numel() for p in load_model_and_tokenizer(location)[0].parameters())
     report = {
-        "machine": machine(options.device),
+        "machine": described,
         "date": date.today().isoformat(),
-        "model": {"name": options.model, "parameters": parameters},
+        "model": {"name": options.name or Path(options.model).name, "parameters": parameters},
+        "minicons": version("minicons"),
         "pairs": len(texts_and_pairs),
         "clock": options.clock,
         **measure(settings, len(texts_and_pairs), options),
@@ -65,6 +68,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("model")
+    parse.add_argument("--name", help="of the model, in the results; default: MODEL's last part")
     parse.add_argument("--minimal-pairs", required=True)
     parse.add_argument("--tokenizer", type=Path, help="tokenizer.json for `small` or `base`")
     parse.add_argument("--pairs", type=int, default=200)
@@ -157,7 +161,13 @@ def machine(device: str) -> dict[str, Any]:
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         "",
     )
-    found = {"cpu": model or platform.processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    found: dict[str, Any] = {
+        "cpu": model or platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        # Other programs' share of the machine.
+        "load_at_start": round(os.getloadavg()[0], 1),
+    }
     if device.startswith("cuda"):
         found["gpu"] = torch.cuda.get_device_name(device)
     return {**found, "torch": torch.__version__}
