@@ -55,7 +55,7 @@ def plan_stages(stages: Sequence[StageConfig], max_steps: int) -> list[Stage]:
         ConfigError: for fractions that do not sum to 1, a batch or length below 1, or a stage left without a step.
     """
     total = sum(stage.fraction for stage in stages)
-    if not stages or abs(total - 1.0) > 1e-6:
+    if not stages or not abs(total - 1.0) <= 1e-6:
         raise ConfigError(f"stages: the fractions sum to {total:g}; let them sum to 1")
     plan, reached, first = [], 0.0, 0
     for index, stage in enumerate(stages):

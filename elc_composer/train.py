@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import os
 import re
 import signal
 import sys
@@ -107,6 +108,19 @@ def check_devices(config: RunConfig) -> None:
         raise ConfigError(f"model.{refusal}")
 
 
+def check_run_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, without making it.
+
+    Raises:
+        ConfigError: naming what is in the way.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"run_folder {folder} cannot be written: {there} is no folder; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"run_folder {folder} cannot be written: no permission in {there}; name another")
+
+
 def train(config: RunConfig, preemption: Preemption | None = None) -> Trainer:
     """Run every stage that is still to do, from the newest checkpoint if there is one.
 
@@ -118,6 +132,7 @@ def train(config: RunConfig, preemption: Preemption | None = None) -> Trainer:
         BadLoss: where training cannot go on from a loss.
     """
     check_devices(config)
+    check_run_folder(Path(config.run_folder))
     preemption = preemption or Preemption()
     preemption.install()
     events, guard = EventLog(Path(config.run_folder)), config.callbacks.loss_guard

@@ -129,6 +129,14 @@ def _longer_segments(tmp: Path) -> None:
     shutil.copytree(tmp / "data" / "seq_64", tmp / "data" / "seq_32")
 
 
+def _other_tokenizer(tmp: Path) -> None:
+    content = json.loads((tmp / "data" / "tokenizer" / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    one, other = [token for token, number in vocabulary.items() if number in (20, 21)]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    (tmp / "other.json").write_text(json.dumps(content))
+
+
 def _gone(name: str) -> Callable[[Path], None]:
     return lambda tmp: (tmp / "data" / name).unlink()
 
@@ -176,6 +184,12 @@ CASES = [
     Case("microbatch", ["stages.0.device_train_microbatch_size=0"], "device_train_microbatch_size is 0"),
     Case("heads", ["model.num_attention_heads=0"], "model.num_attention_heads is 0"),
     Case("mask id", ["model.mask_token_id=5"], "model.mask_token_id is 5 but the tokenizer's is 4"),
+    Case("seed", ["seed=-1"], "seed is -1; it must lie between 0 and"),
+    Case("clipping to nothing", ["gradient_clip_norm=0"], "gradient_clip_norm is 0.0; it must be a finite number"),
+    Case("fraction that is no number", ["stages.0.fraction=nan"], "the fractions sum to nan"),
+    Case("infinite rate", ["optimizer.lr=inf"], "lr is inf; it must be a finite number"),
+    Case("file as run folder", ["run_folder={data}/manifest.json"], "manifest.json is no folder; name another"),
+    Case("other tokenizer", ["tokenizer={tmp}/other.json"], "2 of", spoil=_other_tokenizer),
     Case("no checkpoint", ["checkpoints.load_path=nowhere/ba3-rank0.pt"], "nowhere/ba3-rank0.pt does not exist"),
     Case("no pairs", ["evaluators.minimal_pairs.0.path=nowhere"], "nowhere"),
     Case("no stream", ["data.streams=[]"], "data.streams"),

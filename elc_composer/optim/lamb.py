@@ -125,8 +125,8 @@ def _plain_step(parts: list[Part]) -> None:
 
 def _check(group: dict[str, Any]) -> None:
     for name in ("lr", "eps", "weight_decay"):
-        if not group[name] >= 0:
-            raise ConfigError(f"Lamb: {name} is {group[name]}; it must not be negative")
+        if not 0 <= group[name] < float("inf"):
+            raise ConfigError(f"Lamb: {name} is {group[name]}; it must be a finite number, 0 or above")
     betas = group["betas"]
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ConfigError(f"Lamb: betas are {list(betas)}; they must be two numbers from 0 up to, not including, 1")
