@@ -107,7 +107,8 @@ REFUSED: list[tuple[Callable[[Setting], bool], str]] = [
     ),
     (
         _is(strategy=Strategy.fsdp2, precision=Precision.amp_fp16),
-        "precision: amp_fp16's gradient scaler does not know fsdp2; set precision=amp_bf16 or strategy=fsdp1",
+        "precision: amp_fp16 was not tested with strategy fsdp2, for lack of a GPU; set precision=amp_bf16 or "
+        "strategy=fsdp1",
     ),
 ]
 """Combinations that this project, Composer or torch cannot run, each with the sentence that a user gets."""
