@@ -39,7 +39,7 @@ class LoggersConfig:
     console_interval: str | None = None
     """Print metrics at this Composer time string; null prints none."""
     log_file: bool = False
-    """`log.txt` in the run folder."""
+    """`log-rank{rank}.txt` in the run folder, one a rank; a run that starts again begins it anew."""
     tensorboard: bool = False
     """Event files in `<run_folder>/tensorboard`; needs the extra `tensorboard`."""
     wandb: WandbConfig | None = None
