@@ -16,6 +16,7 @@ from elc_composer.callbacks import (
     WeightDistributionMonitor,
 )
 from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
+from elc_composer.errors import ConfigError
 
 
 @dataclass
@@ -27,12 +28,20 @@ class SpeedMonitorConfig:
     gpu_flops_available: float | None = None
     """Peak FLOPs a second of one GPU, for MFU; null looks it up."""
 
+    def __post_init__(self) -> None:
+        if self.window_size < 1:
+            raise ConfigError(f"speed_monitor.window_size is {self.window_size}; it must be at least 1")
+
 
 @dataclass
 class OptimizerMonitorConfig:
     """Composer's OptimizerMonitor: gradient norms of every parameter; for DDP only, being local under FSDP."""
 
     batch_log_interval: int = 100
+
+    def __post_init__(self) -> None:
+        if self.batch_log_interval < 1:
+            raise ConfigError(f"optimizer_monitor.batch_log_interval is {self.batch_log_interval}; give at least 1")
 
 
 @dataclass

@@ -51,6 +51,10 @@ class ParallelismConfig:
     dist_timeout: float = 600.0
     """Seconds after which a collective that some rank never joins is an error."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.dist_timeout < float("inf"):
+            raise ConfigError(f"parallelism.dist_timeout is {self.dist_timeout}; it must be a number above 0")
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -59,3 +59,16 @@ def test_reference_is_current() -> None:
     assert page.read_text() == reference(), (
         "write it anew: python -m elc_composer.config_reference > docs/configuration.md"
     )
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("callbacks.speed_monitor.window_size=0", "speed_monitor.window_size is 0"),
+        ("callbacks.optimizer_monitor.batch_log_interval=0", "optimizer_monitor.batch_log_interval is 0"),
+        ("parallelism.dist_timeout=-1", "parallelism.dist_timeout is -1.0"),
+    ],
+)
+def test_numbers_that_composer_would_stumble_over_are_refused(override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_config(ROOT / "yamls" / "quickstart.yaml", [override])
