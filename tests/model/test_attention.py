@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from elc_composer.model import ElcConfig
-from elc_composer.model.attention import Attention, RelativePositions, by_distance
+from elc_composer.model.attention import Attention, RelativePositions, bias_by_bucket, by_distance, masked
+from elc_composer.model.cpu_attention import cpu_attention
+from elc_composer.model.dropout import LEVELS, draw_kept
 
 
 def attention(kernels: str) -> Attention:
@@ -40,6 +42,36 @@ def results(kernels: str, length: int, padded: bool) -> list[Tensor]:
 def test_fused_agrees_with_plain(length: int, padded: bool) -> None:
     for plain, fast in zip(results("eager", length, padded), results("torch", length, padded), strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9999])
+def test_what_is_dropped_on_the_cpu_is_dropped_in_the_backward_pass(share: float, padded: bool) -> None:
+    batch, length, heads, size, scale = 2, 11, 3, 5, 0.2
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(batch, length, 2, heads, size), (batch, length, heads, size), (15, 2, heads, size)]
+    leaves = [torch.randn(s, dtype=torch.float64, generator=generator).requires_grad_() for s in shapes]
+    buckets = RelativePositions(ElcConfig(position_bucket_size=8))(length)
+    padding = (torch.arange(length) >= torch.tensor([[length], [4]]))[:, None, None, :] if padded else None
+    wanted = torch.randn(shapes[1], dtype=torch.float64, generator=generator)
+
+    def written_out() -> Tensor:
+        query, key = leaves[0].transpose(1, 3).unbind(2)
+        query_position, key_position = (leaves[2] * scale).transpose(0, 2).unbind(1)
+        bias = masked(bias_by_bucket(query, key, query_position, key_position, buckets), padding)
+        probabilities = torch.softmax(query @ key.transpose(-1, -2) * scale + bias, dim=-1)
+        levels = round(share * LEVELS)
+        kept = draw_kept((heads, batch, length, length), levels).transpose(0, 1)
+        dropped = probabilities * kept * LEVELS / (LEVELS - levels)
+        return (dropped @ leaves[1].transpose(1, 2)).transpose(1, 2)
+
+    found = []
+    for attend in (written_out, lambda: cpu_attention(*leaves, buckets, padding, scale, share)):
+        torch.manual_seed(7)
+        out = attend()
+        found.append([out, *torch.autograd.grad(out, leaves, wanted)])
+    for expected, actual in zip(*found, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("length", [1, 2, 40])

@@ -1,0 +1,120 @@
+"""Disentangled attention with gradients on a CPU, in as few passes over `[B, H, T, T]` as torch's operations allow.
+
+What it saves against the formula written out (`attention.plain_attention`): heads come first, so that every product
+with the positions is one large product a head; scale, scores and padding are added in place; position-to-content scores
+are looked up before they are transposed; of `[B, H, T, T]` only the probabilities, dropped and not, are kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .dropout import LEVELS, draw_kept
+
+
+def cpu_attention(
+    query_key: Tensor,
+    value: Tensor,
+    position: Tensor,
+    buckets: Tensor,
+    padding: Tensor | None,
+    scale: float,
+    dropout: float = 0.0,
+) -> Tensor:
+    """The same as `attention.plain_attention`, whose arguments and result these are; float32 and float64."""
+    if padding is not None and not padding.any():
+        padding = None
+    levels = min(round(dropout * LEVELS), LEVELS - 1)
+    return CpuAttention.apply(query_key, value, position, buckets, padding, scale, levels)
+
+
+class CpuAttention(torch.autograd.Function):
+    """`cpu_attention`; shapes below are `N = heads * B` sequences of T tokens, `R` buckets, `d` features of a head."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_key: Tensor,
+        value: Tensor,
+        position: Tensor,
+        buckets: Tensor,
+        padding: Tensor | None,
+        scale: float,
+        levels: int,
+    ) -> Tensor:
+        """`[B, T, heads, d]`; an attention probability is dropped where 16 random bits are below `levels`."""
+        batch, length, _, heads, size = query_key.shape
+        buckets_count = len(position)
+        enlarged = LEVELS / (LEVELS - levels)
+        query = heads_first(query_key[:, :, 0], scale)
+        key = heads_first(query_key[:, :, 1])
+        # What dropout keeps grows by this factor; values are the smallest place to put it.
+        value = heads_first(value, enlarged)
+        query_position, key_position = position.permute(1, 2, 0, 3).contiguous().unbind()
+        query_position = query_position * scale
+
+        rows = (heads, batch * length, size)
+        table = (heads * batch, length, buckets_count)
+        index = buckets.expand(heads * batch, -1, -1)
+        by_query = torch.bmm(query.view(rows), key_position.transpose(1, 2)).view(table)
+        by_key = torch.bmm(key.view(rows), query_position.transpose(1, 2)).view(table)
+        scores = by_query.gather(2, index)
+        scores += by_key.gather(2, index.transpose(1, 2)).transpose(1, 2)
+        scores.baddbmm_(query, key.transpose(1, 2))
+        if padding is not None:
+            lowest = torch.zeros_like(padding, dtype=scores.dtype).masked_fill_(padding, torch.finfo(scores.dtype).min)
+            scores.view(heads, batch, length, length).add_(lowest.view(1, batch, 1, length))
+        probabilities = torch.softmax(scores, dim=-1)
+        kept = draw_kept(probabilities.shape, levels) if levels else None
+        dropped = probabilities if kept is None else torch.mul(probabilities, kept, out=scores)
+        context = torch.bmm(dropped, value)
+        ctx.save_for_backward(query, key, value, query_position, key_position, probabilities, dropped, kept, buckets)
+        ctx.shape, ctx.scale, ctx.enlarged = (batch, length, heads, size), scale, enlarged
+        return tokens_first(context, batch)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        """Gradients of `query_key`, `value` and `position`."""
+        query, key, value, query_position, key_position, probabilities, dropped, kept, buckets = ctx.saved_tensors
+        batch, length, heads, size = ctx.shape
+        rows = (heads, batch * length, size)
+        table = (heads * batch, length, key_position.shape[1])
+        flat_table = (heads, batch * length, key_position.shape[1])
+        index = buckets.expand(heads * batch, -1, -1)
+        gradient = heads_first(gradient)
+
+        for_value = torch.bmm(dropped.transpose(1, 2), gradient).mul_(ctx.enlarged)
+        for_scores = torch.bmm(gradient, value.transpose(1, 2))
+        if kept is not None:
+            for_scores *= kept
+        for_scores = torch._softmax_backward_data(for_scores, probabilities, -1, probabilities.dtype)
+        transposed = for_scores.transpose(1, 2).contiguous()
+        by_query = for_scores.new_zeros(table).scatter_add_(2, index, for_scores).view(flat_table)
+        by_key = for_scores.new_zeros(table).scatter_add_(2, index.transpose(1, 2), transposed).view(flat_table)
+
+        for_query = torch.bmm(by_query, key_position).view(query.shape).baddbmm_(for_scores, key)
+        for_key = torch.bmm(by_key, query_position).view(key.shape).baddbmm_(transposed, query)
+        for_query_key = query.new_empty(batch, length, 2, heads, size)
+        torch.mul(tokens_first(for_query, batch), ctx.scale, out=for_query_key[:, :, 0])
+        for_query_key[:, :, 1] = tokens_first(for_key, batch)
+        for_query_position = torch.bmm(by_key.transpose(1, 2), key.view(rows)).mul_(ctx.scale)
+        for_key_position = torch.bmm(by_query.transpose(1, 2), query.view(rows))
+        for_position = torch.stack((for_query_position, for_key_position)).permute(2, 0, 1, 3)
+        return for_query_key, tokens_first(for_value, batch), for_position, None, None, None, None
+
+
+def heads_first(x: Tensor, factor: float = 1.0) -> Tensor:
+    """`[B, T, heads, d]` -> `[heads * B, T, d]`, copied, times a factor."""
+    moved = x.permute(2, 0, 1, 3)
+    moved = moved.contiguous() if factor == 1.0 else (moved * factor).contiguous()
+    return moved.view(-1, *moved.shape[2:])
+
+
+def tokens_first(x: Tensor, batch: int) -> Tensor:
+    """`[heads * B, T, d]` -> `[B, T, heads, d]`, a view."""
+    return x.view(-1, batch, *x.shape[1:]).permute(1, 2, 0, 3)
