@@ -31,3 +31,5 @@ class EvaluatorsConfig:
             number = getattr(self, name)
             if number < 1 and (name, number) != ("dev_batches", -1):
                 raise ConfigError(f"evaluators.{name} is {number}; it must be at least 1")
+        if self.dev_loss and any(pairs.label == "dev" for pairs in self.minimal_pairs):
+            raise ConfigError("evaluators.minimal_pairs: the label dev is the dev split's; give the set another")

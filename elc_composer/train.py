@@ -21,6 +21,7 @@ from elc_composer.callbacks import BadLoss, LossGuard, Preemption
 from elc_composer.callbacks.loss_guard import OnBadLoss
 from elc_composer.config import RunConfig, load_config
 from elc_composer.data.loader import WholeEpochLoader
+from elc_composer.data.storage import Unreachable
 from elc_composer.dry_run import describe_run
 from elc_composer.errors import ConfigError, DataError
 from elc_composer.model.kernels import kernels_refusal
@@ -31,7 +32,7 @@ from elc_composer.run_events import EventLog
 from elc_composer.run_record import note_end, note_stage, note_start, read_skipped, save_run_files, write_skipped
 from elc_composer.stages import enter_stage, fit_stage, stage_at
 
-BAD_INPUT, RANK_LOST, BAD_LOSS, INTERRUPTED = 2, 1, 70, 130
+BAD_INPUT, RANK_LOST, BAD_LOSS, INTERRUPTED = 2, 1, 70, 130  # storage that does not answer ends like a lost rank
 """Exit codes, beside 0 and `preemption.EXIT_CODE` (75)."""
 
 _LOST = re.compile(r"closed by peer|connection reset|socket timeout|Timed out|NCCL|gloo", re.IGNORECASE)
@@ -54,11 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             dry_run(config)
         else:
             train(config, preemption)
+    except Unreachable as error:
+        _end(f"{error}; the same command tries again, from the newest checkpoint", RANK_LOST)
     except (ConfigError, DataError) as error:
         _end(str(error), BAD_INPUT)
     except BadLoss as error:
         _end(f"{error}; the checkpoints are from before it", BAD_LOSS)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Composer's own handler of Ctrl-C raises the latter.
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
         _end("interrupted; the same command continues from the newest checkpoint", INTERRUPTED)
     except RuntimeError as error:
         if dist.get_world_size() == 1 or not _LOST.search(str(error)):

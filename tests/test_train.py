@@ -6,11 +6,14 @@ import json
 import signal
 from hashlib import sha256
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 from elc_composer.callbacks.metrics_file import read_metrics
+from elc_composer.data.storage import Unreachable
+from elc_composer.errors import DataError
 from elc_composer.train import main
 from tests.conftest import ROOT
 from tests.runs import composer, prepare_toy, tiny_overrides
@@ -97,6 +100,25 @@ def test_bad_input_leaves_the_caller_s_signals_and_shows_no_secret(
     shown = capsys.readouterr()
     assert "hunter2" not in shown.err + shown.out
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        (SystemExit(130), 130, "interrupted; the same command continues"),  # what Composer makes of Ctrl-C
+        (SystemExit(143), 143, ""),
+        (Unreachable("s3://b/x does not answer"), 1, "does not answer; the same command tries again"),
+        (DataError("s3://b/x is damaged"), 2, "error: s3://b/x is damaged\n"),
+    ],
+    ids=["interrupted", "terminated", "unreachable", "damaged"],
+)
+def test_every_end_has_its_code_and_its_sentence(
+    end: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mock.patch("elc_composer.train.train", side_effect=end), pytest.raises(SystemExit) as exit_:
+        main([str(CONFIG)])
+    assert exit_.value.code == code
+    assert said in capsys.readouterr().err
 
 
 def test_the_launcher_passes_the_line_and_the_failure_on(prepared: Path, vocab_size: int, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 DOWNLOADS = 3
 """Times that a shard is fetched whose bytes are not those that were written."""
+MEND = "; copy it anew, or prepare the data again"
+"""What to do about a shard that is read where it lies."""
 _UNCHECKED = ".unchecked"
 
 
@@ -104,8 +106,8 @@ class CheckedStream(Stream):
                     raise self._no_space() from error
                 complaint = f"{self.name_of(shard)} cannot be read: {reason_of(error)}"
                 if self.in_place or number == DOWNLOADS - 1:
-                    times = "" if self.in_place else f"; {DOWNLOADS} downloads gave the same: upload it again"
-                    raise DataError(complaint + times) from error
+                    way_out = MEND if self.in_place else f"; {DOWNLOADS} downloads gave the same: upload it again"
+                    raise DataError(complaint + way_out) from error
                 log.warning("%s; fetching it again", complaint)
         raise AssertionError
 
@@ -120,7 +122,8 @@ class CheckedStream(Stream):
             try:
                 self._check_hash(info, self._path(info).read_bytes())
             except _Damaged as error:
-                raise DataError(f"stream {self.source}: shard {info.basename} cannot be read: {error}") from error
+                complaint = f"stream {self.source}: shard {info.basename} cannot be read: {error}"
+                raise DataError(complaint + MEND) from error
 
     def restore(self, shard: Reader) -> None:
         """Give a shard that is still unchecked its name back, for eviction."""
@@ -139,7 +142,7 @@ class CheckedStream(Stream):
 
     def _download_file(self, from_basename: str, to_basename: str | None = None) -> str:
         if self.remote is None:
-            raise DataError(f"stream {self.source}: shard {from_basename} cannot be read: it is not there")
+            raise DataError(f"stream {self.source}: shard {from_basename} cannot be read: it is not there{MEND}")
         try:
             return super()._download_file(from_basename, to_basename)
         except Exception as error:

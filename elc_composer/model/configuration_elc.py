@@ -109,6 +109,8 @@ class ElcConfig(PretrainedConfig):
         ):
             if not 0.0 <= share < 1.0:
                 raise ValueError(f"{name} is {share}; it must be at least 0 and below 1")
+        if not 0.0 < layer_norm_eps < 1.0:
+            raise ValueError(f"layer_norm_eps is {layer_norm_eps}; it must be above 0 and below 1")
         if hidden_size % num_attention_heads:
             raise ValueError(
                 f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
