@@ -31,7 +31,7 @@ KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
     "attention kernels": ("scaled_dot", "TritonAttention", "Attend", "_attention"),
     "position look-ups": ("gather", "scatter", "aten::index"),
-    "dropout": ("bernoulli", "random_", "SixteenBitDropout", "native_dropout"),
+    "dropout": ("bernoulli", "randint", "SixteenBitDropout", "native_dropout"),
     "layer norms": ("layer_norm",),
     "softmax": ("softmax",),
     "GELU": ("gelu",),
@@ -78,7 +78,7 @@ def measure(kernels: str, args: argparse.Namespace) -> dict[str, float]:
 
 def draw(found: dict[str, dict[str, float]], title: str, out: Path) -> None:
     kinds = [*KINDS, OTHER]
-    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.7 * len(found)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 1.9 + 0.6 * len(found)), layout="constrained")
     colors = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
     left = dict.fromkeys(found, 0.0)
     for number, kind in enumerate(kinds):
@@ -89,7 +89,7 @@ def draw(found: dict[str, dict[str, float]], title: str, out: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds of a step")
     axes.set_title(title, fontsize=10)
-    axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.35))
+    figure.legend(ncols=4, fontsize=8, loc="outside lower center")
     figure.savefig(out, dpi=130)
 
 
