@@ -158,26 +158,6 @@ def untie(state: dict[str, Tensor]) -> None:
     state["classifier.nonlinearity.5.weight"] = state["classifier.nonlinearity.5.weight"] + 1
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (drop, r"layers\.1\.attention\.out_proj\.bias \(24,\) is missing"),
-        (add, r"pooler\.weight \(3,\) is unknown"),
-        (reshape, r"layers\.2\.mlp\.mlp\.1\.weight has shape \(64, 25\) instead of \(64, 24\)"),
-        (move_positions, r"layers\.1\.attention\.position_indices \(32, 32\) is not the table"),
-        (untie, r"classifier\.nonlinearity\.5\.weight and embedding\.word_embedding\.weight differ"),
-    ],
-)
-def test_what_does_not_fit_is_refused_by_name(
-    damage: Callable[[dict[str, Tensor]], None], message: str, tmp_path: Path
-) -> None:
-    state = published_state(make())
-    damage(state)
-    source = write_training_file(tmp_path / "model.bin", state)
-    with pytest.raises(DataError, match=message):
-        read_published(source, Hints(layer_mixing="base", num_attention_heads=2))
-
-
 def as_sparse(state: dict[str, Tensor]) -> None:
     state["transformer.layers.2.mlp.mlp.4.weight"] = state["transformer.layers.2.mlp.mlp.4.weight"].to_sparse()
 
@@ -205,6 +185,11 @@ def flatten_positions(state: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (drop, r"layers\.1\.attention\.out_proj\.bias \(24,\) is missing"),
+        (add, r"pooler\.weight \(3,\) is unknown"),
+        (reshape, r"layers\.2\.mlp\.mlp\.1\.weight has shape \(64, 25\) instead of \(64, 24\)"),
+        (move_positions, r"layers\.1\.attention\.position_indices \(32, 32\) is not the table"),
+        (untie, r"classifier\.nonlinearity\.5\.weight and embedding\.word_embedding\.weight differ"),
         (as_sparse, r"mlp\.mlp\.4\.weight is no dense tensor of real numbers"),
         (as_complex, r"mlp\.mlp\.4\.weight is no dense tensor of real numbers"),
         (add_a_far_layer, "its 4 layers are not numbered from 0 on, there is 1000000000"),
@@ -213,14 +198,15 @@ def flatten_positions(state: dict[str, Tensor]) -> None:
         (flatten_positions, r"position_indices \(\) is not the table"),
     ],
 )
-def test_what_no_model_could_hold_is_refused_in_a_sentence(
-    damage: Callable[[dict[str, Tensor]], None], message: str, tmp_path: Path
+@pytest.mark.parametrize("interleaved_qk", [False, True])
+def test_what_does_not_fit_is_refused_by_name(
+    damage: Callable[[dict[str, Tensor]], None], message: str, interleaved_qk: bool, tmp_path: Path
 ) -> None:
     state = published_state(make())
     damage(state)
     source = write_training_file(tmp_path / "model.bin", state)
     with pytest.raises(DataError, match=message):
-        read_published(source, Hints(layer_mixing="base", num_attention_heads=2, interleaved_qk=True))
+        read_published(source, Hints(layer_mixing="base", num_attention_heads=2, interleaved_qk=interleaved_qk))
 
 
 @pytest.mark.parametrize(

@@ -20,17 +20,11 @@ def _states(values: Any, count: int) -> Sequence[Tensor] | None:
     return None
 
 
-def _positions(values: Sequence[Any]) -> Tensor | None:
-    """The first vector of integers among the arguments of a module: the flat positions that it was asked for."""
-    vectors = (x for x in values if isinstance(x, Tensor) and x.dim() == 1 and x.dtype == torch.int64)
-    return next(vectors, None)
-
-
 class Probe:
     """Hooks at one module that mixes; adds up norms over the tokens of the batches that it sees while attached.
 
-    A mix of the states that the module itself returns counts at the positions alone that the module was called with,
-    if it was: elsewhere nobody reads it, and its last state need not be there.
+    A mix of the states that the module itself returns counts at `positions` alone, flat in `B * T`, where the module is
+    called with that keyword: elsewhere nobody reads it, and its last state need not be there.
     """
 
     def __init__(self, module: Module, parameter: str) -> None:
@@ -54,7 +48,7 @@ class Probe:
         shares = torch.softmax(getattr(module, self.parameter).detach().float(), dim=0)
         states = _states([*args, *kwargs.values()], len(shares))
         if states is None:
-            self._shares, self._positions = shares, _positions([*args, *kwargs.values()])
+            self._shares, self._positions = shares, kwargs.get("positions")
         else:
             self._add(states, shares)
 

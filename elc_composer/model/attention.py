@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .configuration_elc import ElcConfig
-from .cpu_attention import cpu_attention
+from .cpu_attention import CpuAttention
 from .dropout import Dropout
 from .dropout import dropout as drop
 from .kernels import resolve_kernels
@@ -167,7 +167,7 @@ def torch_attention(
 ) -> Tensor:
     """The same as `plain_attention`, in whatever torch offers that is faster."""
     if uses_cpu_attention(query_key):
-        return cpu_attention(query_key, value, position, buckets, padding, scale, dropout)
+        return CpuAttention.apply(query_key, value, position, buckets, padding, scale, dropout)
     query, key = query_key.transpose(1, 3).unbind(2)
     # Sequences so short that there are fewer distances than buckets need no look-up.
     look_up = bias_by_distance if 2 * len(buckets) - 1 <= len(position) else bias_by_bucket
@@ -181,7 +181,7 @@ def torch_attention(
 
 
 def uses_cpu_attention(query_key: Tensor) -> bool:
-    """Whether `cpu_attention` is what computes `torch_attention`: where gradients are wanted, in wide numbers."""
+    """Whether `CpuAttention` is what computes `torch_attention`: where gradients are wanted, in wide numbers."""
     wide = query_key.device.type == "cpu" and query_key.dtype in (torch.float32, torch.float64)
     return wide and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 

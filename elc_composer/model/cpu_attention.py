@@ -16,24 +16,8 @@ from torch.autograd.function import once_differentiable
 from .dropout import LEVELS, draw_kept
 
 
-def cpu_attention(
-    query_key: Tensor,
-    value: Tensor,
-    position: Tensor,
-    buckets: Tensor,
-    padding: Tensor | None,
-    scale: float,
-    dropout: float = 0.0,
-) -> Tensor:
-    """The same as `attention.plain_attention`, whose arguments and result these are; float32 and float64."""
-    if padding is not None and not padding.any():
-        padding = None
-    levels = min(round(dropout * LEVELS), LEVELS - 1)
-    return CpuAttention.apply(query_key, value, position, buckets, padding, scale, levels)
-
-
 class CpuAttention(torch.autograd.Function):
-    """`cpu_attention`; shapes below are `N = heads * B` sequences of T tokens, `R` buckets, `d` features of a head."""
+    """Arguments and result of `apply` are those of `attention.plain_attention`; float32 and float64."""
 
     @staticmethod
     def forward(
@@ -44,9 +28,10 @@ class CpuAttention(torch.autograd.Function):
         buckets: Tensor,
         padding: Tensor | None,
         scale: float,
-        levels: int,
+        dropout: float,
     ) -> Tensor:
-        """`[B, T, heads, d]`; an attention probability is dropped where 16 random bits are below `levels`."""
+        """`[B, T, heads, d]`; a probability is dropped where 16 random bits say so, as in `dropout.dropout`."""
+        levels = min(round(dropout * LEVELS), LEVELS - 1)
         batch, length, _, heads, size = query_key.shape
         buckets_count = len(position)
         enlarged = LEVELS / (LEVELS - levels)
@@ -65,7 +50,7 @@ class CpuAttention(torch.autograd.Function):
         scores = by_query.gather(2, index)
         scores += by_key.gather(2, index.transpose(1, 2)).transpose(1, 2)
         scores.baddbmm_(query, key.transpose(1, 2))
-        if padding is not None:
+        if padding is not None and padding.any():
             lowest = torch.zeros_like(padding, dtype=scores.dtype).masked_fill_(padding, torch.finfo(scores.dtype).min)
             scores.view(heads, batch, length, length).add_(lowest.view(1, batch, 1, length))
         probabilities = torch.softmax(scores, dim=-1)

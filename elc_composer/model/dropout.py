@@ -1,7 +1,7 @@
 """Dropout that does not spend its time on random numbers on a CPU.
 
-torch draws a float for every element there, on one thread; 16 bits of a fast generator's integers decide as well, at a
-tenth of the time (docs/performance.md). What is kept is remembered in a byte an element, a quarter of torch's float.
+torch draws a float for every element there, on one thread; 16 bits of a fast generator's integers decide as well, in a
+fraction of the time (docs/performance.md). What is kept is remembered in a byte an element, a quarter of torch's float.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from .layer_mixing import Links, linked_mix
 
 if TYPE_CHECKING:
     # transformers copies an exported folder's files only where this one names them.
-    from .cpu_attention import cpu_attention  # noqa: F401
+    from .cpu_attention import CpuAttention  # noqa: F401
     from .triton_attention import triton_attention  # noqa: F401
     from .triton_attention_kernels import forward_kernel  # noqa: F401
     from .triton_mixing import weighted_sum  # noqa: F401
@@ -233,7 +233,7 @@ class ElcModel(PreTrainedModel):
             )
         padding = None if attention_mask is None else ~attention_mask.bool()[:, None, None, :]
         embedded, relative = self.embedding(input_ids)
-        return self.transformer(embedded, padding, relative, positions)
+        return self.transformer(embedded, padding, relative, positions=positions)
 
     def forward(
         self,

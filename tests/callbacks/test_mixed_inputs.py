@@ -11,6 +11,7 @@ from composer import Callback, ComposerModel
 from torch import Tensor, nn
 
 from elc_composer.callbacks import MixedInputMonitor
+from elc_composer.callbacks.probes import Probe
 
 from .toys import LAYERS, ToyElc, batches, logged, trainer
 
@@ -136,6 +137,27 @@ def test_hooks_are_there_only_while_measuring() -> None:
     trainer(Count(), [monitor, Look()], steps=4).fit()
     assert seen == [LAYERS, 0, LAYERS, 0]
     assert not any(hooks), "recomputed layers would be counted again"
+
+
+class Returns(nn.Module):
+    """Mixes the states that it returns; the lengths that it takes are no positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prev_layer_weights = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x + 1
+
+
+def test_integers_that_are_not_called_positions_are_none() -> None:
+    module, x = Returns(), torch.randn(2, 5, 3)
+    probe = Probe(module, "prev_layer_weights")
+    probe.attach(None)
+    module(x, torch.tensor([3, 5]))
+    assert probe.sums is not None
+    assert probe.sums[-1] == 10
+    assert probe.sums[0] == pytest.approx((x + 0.5).norm(dim=-1).sum().item())
 
 
 class NoList(ComposerModel):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from elc_composer.model import ElcConfig
 from elc_composer.model.attention import Attention, RelativePositions, bias_by_bucket, by_distance, masked
-from elc_composer.model.cpu_attention import cpu_attention
+from elc_composer.model.cpu_attention import CpuAttention
 from elc_composer.model.dropout import LEVELS, draw_kept
 
 
@@ -66,7 +66,7 @@ def test_what_is_dropped_on_the_cpu_is_dropped_in_the_backward_pass(share: float
         return (dropped @ leaves[1].transpose(1, 2)).transpose(1, 2)
 
     found = []
-    for attend in (written_out, lambda: cpu_attention(*leaves, buckets, padding, scale, share)):
+    for attend in (written_out, lambda: CpuAttention.apply(*leaves, buckets, padding, scale, share)):
         torch.manual_seed(7)
         out = attend()
         found.append([out, *torch.autograd.grad(out, leaves, wanted)])
