@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from transformers.modeling_outputs import MaskedLMOutput
 
 from elc_composer.model import ElcForMaskedLM
-from elc_composer.model.modeling_elc import ElcLayer
+from elc_composer.model.encoder import ElcLayer
 
 Batch = dict[str, Any]
 

@@ -1,0 +1,155 @@
+"""The encoder: embedding, layers that read mixes of all earlier outputs, and the head's own mix where there is one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .attention import Attention, RelativePositions
+from .configuration_elc import ElcConfig
+from .dropout import Dropout
+from .layer_mixing import Links, linked_mix
+
+
+class Embedding(nn.Module):
+    """Token embeddings, normalized, and the relative-position embeddings that all layers share."""
+
+    def __init__(self, config: ElcConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.word_embedding = nn.Embedding(config.vocab_size, size)
+        self.word_layer_norm = nn.LayerNorm(size, config.layer_norm_eps, elementwise_affine=False)
+        self.relative_embedding = nn.Parameter(torch.empty(2 * config.position_bucket_size - 1, size))
+        self.relative_layer_norm = nn.LayerNorm(size, config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob, config.kernels)
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """`[B, T]` ids -> `[B, T, D]` embeddings and `[2 * bucket_size - 1, D]` relative embeddings."""
+        words = self.dropout(self.word_layer_norm(self.word_embedding(input_ids)))
+        return words, self.relative_layer_norm(self.relative_embedding)
+
+
+class GatedGelu(nn.Module):
+    """First half times tanh-approximated GELU of the second (Shazeer 2020)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., 2 F]` -> `[..., F]`."""
+        value, gate = x.chunk(2, dim=-1)
+        return value * F.gelu(gate, approximate="tanh")
+
+
+class ScaledInitLinear(nn.Linear):
+    """A matrix without bias that starts smaller the deeper its layer: times sqrt(1 / (2 (1 + layer)))."""
+
+    def __init__(self, inputs: int, outputs: int, layer: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+        self.init_scale = math.sqrt(1.0 / (2.0 * (1.0 + layer)))
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward between two LayerNorms without parameters."""
+
+    def __init__(self, config: ElcConfig, layer: int) -> None:
+        super().__init__()
+        hidden, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(hidden, eps, elementwise_affine=False),
+            ScaledInitLinear(hidden, 2 * inner, layer),
+            GatedGelu(),
+            nn.LayerNorm(inner, eps, elementwise_affine=False),
+            ScaledInitLinear(inner, hidden, layer),
+            Dropout(config.hidden_dropout_prob, config.kernels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, T, D]` -> `[B, T, D]`."""
+        return self.mlp(x)
+
+
+class ElcLayer(nn.Module):
+    """One layer: reads the list of all earlier outputs, returns its own."""
+
+    def __init__(self, config: ElcConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.rule = config.mixing_rule
+        self.readers = config.num_hidden_layers + self.rule.mixed_output
+        self.kernels = config.kernels
+        self.layer_norm_eps = config.layer_norm_eps
+        self.attention = Attention(config)
+        self.mlp = FeedForward(config, layer)
+        if self.rule.learned:
+            self.prev_layer_weights = nn.Parameter(torch.empty(layer + 1))
+
+    def forward(
+        self,
+        states: tuple[Tensor, ...],
+        padding: Tensor | None,
+        relative: Tensor,
+        buckets: Tensor,
+        links: Links = (),
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, Links]:
+        """`layer + 1` tensors `[B, T, D]` -> `[B, T, D]`, and the next layer's `links`.
+
+        `states` and `links` are those of `linked_mix`, the other arguments those of `Attention.forward`. With
+        `positions` `[M]`, flat in `B * T`, the layer attends from everywhere but computes what follows there alone:
+        `[M, D]`.
+        """
+        x = states[-1]
+        if self.rule.learned:
+            x, links = linked_mix(states, self.prev_layer_weights, links, self.readers, self.kernels)
+        attended = self.attention(x, padding, relative, buckets, positions)
+        if positions is not None:
+            x = x.flatten(0, 1).index_select(0, positions)
+        summed = x + attended if self.rule.mlp_reads_input else attended
+        output = (summed if self.rule.residual else attended) + self.mlp(summed)
+        if self.rule.normalized:
+            output = F.layer_norm(output, output.shape[-1:], eps=self.layer_norm_eps)
+        return output, links
+
+
+class Encoder(nn.Module):
+    """The layers, and the head's own mix where the variant has one."""
+
+    def __init__(self, config: ElcConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(ElcLayer(config, layer) for layer in range(config.num_hidden_layers))
+        self.relative_positions = RelativePositions(config)
+        self.kernels = config.kernels
+        if config.mixing_rule.mixed_output:
+            self.prev_layer_weights = nn.Parameter(torch.empty(config.num_hidden_layers + 1))
+
+    def forward(
+        self, embedded: Tensor, padding: Tensor | None, relative: Tensor, positions: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """`[B, T, D]` -> L+1 states `[B, T, D]`, and the final mix as one more where the variant has it.
+
+        With `positions` `[M]`, flat in `B * T`, the last of these is `[M, D]`: what the head reads there. Nobody reads
+        the last layer's output elsewhere, so it is not computed.
+        """
+        buckets = self.relative_positions(embedded.shape[1])
+        states = [embedded]
+        detached: list[Tensor] = []
+        links: Links = ()
+
+        def readable() -> tuple[Tensor, ...]:
+            # With links, only the newest state takes a gradient from its reader; the others have theirs already.
+            return (*detached, states[-1]) if links else tuple(states)
+
+        for number, layer in enumerate(self.layers, start=1):
+            wanted = positions if number == len(self.layers) else None
+            output, links = layer(readable(), padding, relative, buckets, links, wanted)
+            detached.append(states[-1].detach())
+            states.append(output)
+        if hasattr(self, "prev_layer_weights"):
+            if positions is not None:
+                last = states[-1]
+                everywhere = last.new_zeros(embedded.shape).flatten(0, 1)
+                states[-1] = everywhere.index_copy(0, positions, last).view(embedded.shape)
+            mixed, _ = linked_mix(readable(), self.prev_layer_weights, links, len(states), self.kernels)
+            states.append(mixed if positions is None else mixed.flatten(0, 1).index_select(0, positions))
+        return tuple(states)
