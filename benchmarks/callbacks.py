@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.machine import describe_machine
 from elc_composer.callbacks import LayerWeightMonitor, MetricsFile, MixedInputMonitor, WeightDistributionMonitor
-from elc_composer.callbacks.probes import Probe
+from elc_composer.callbacks.measuring.probes import Probe
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 
 VOCABULARY, LENGTH, BATCH, LAYERS = 2048, 64, 4, 6

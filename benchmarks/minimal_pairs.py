@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from elc_composer.evaluation.config import ScoringConfig
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from elc_composer.evaluation.models import load_model_and_tokenizer
-from elc_composer.evaluation.pairs import read_minimal_pairs
 from elc_composer.evaluation.score_pairs import score_pairs
 from elc_composer.export import export_model
 from elc_composer.model import ElcConfig, ElcForMaskedLM

@@ -150,7 +150,7 @@ def straightforward(options: argparse.Namespace) -> dict[str, Any]:
     from streaming_prep.chunks import read_texts, scan
     from streaming_prep.cleaners import CLEANERS, books, encyclopedia, speech, text
     from streaming_prep.discover import discover
-    from streaming_prep.tokenizer import train_tokenizer
+    from streaming_prep.train_tokenizer import train_tokenizer
 
     # The same rules without the looks that spare a line the libraries.
     for module in (books, encyclopedia, speech, text):

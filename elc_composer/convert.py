@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from elc_composer.checkpoints.published import Hints, read_published
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from elc_composer.export import export_model
 from elc_composer.model import MIXING_RULES
+from elc_composer.model_files.published import Hints, read_published
 
 
 def convert(source: Path, out: Path, hints: Hints | None = None, tokenizer: Path | None = None) -> list[str]:

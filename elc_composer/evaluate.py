@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from composer.utils import dist
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.process_group import join_process_group
 from elc_composer.evaluation.aggregate import ScoredPairs, summarize
 from elc_composer.evaluation.blimp import SUPPLEMENT_PARADIGMS
 from elc_composer.evaluation.config import Method, Reduction, ScoringConfig, Ties
+from elc_composer.evaluation.minimal_pairs import MinimalPair, read_minimal_pairs
 from elc_composer.evaluation.models import DTYPES, load_model_and_tokenizer
-from elc_composer.evaluation.pairs import MinimalPair, read_minimal_pairs
 from elc_composer.evaluation.predictions import predictions
-from elc_composer.evaluation.report import pair_rows, picture, table, write_results, write_whole
+from elc_composer.evaluation.results import pair_rows, picture, table, write_results, write_whole
 from elc_composer.evaluation.score_pairs import model_sha256, score_pairs
 from elc_composer.figures.canvas import save
-from elc_composer.process_group import join_process_group
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from elc_composer.checkpoints.published import read_json
-from elc_composer.checkpoints.trainer import read_trainer_checkpoint
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from elc_composer.model import ElcConfig, ElcForMaskedLM
-from streaming_prep.tokenizer import load_tokenizer, save_tokenizer
+from elc_composer.model_files.published import read_json
+from elc_composer.model_files.trainer_checkpoint import read_trainer_checkpoint
+from elc_composer.prepared.tokenizer_files import load_tokenizer, save_tokenizer
 
 MODEL_CONFIG = "model_config.json"
 TOKENIZER = "tokenizer"

@@ -16,21 +16,21 @@ from typing import cast
 from composer import DataSpec, Trainer
 from composer.utils import dist, get_device
 
-from elc_composer.build import build_callbacks, build_saver, build_train_data, build_trainer
 from elc_composer.callbacks import BadLoss, LossGuard, Preemption
 from elc_composer.callbacks.loss_guard import OnBadLoss
-from elc_composer.config import RunConfig, load_config
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.process_group import join_process_group
+from elc_composer.common.storage import Unreachable
 from elc_composer.data.loader import WholeEpochLoader
-from elc_composer.data.storage import Unreachable
-from elc_composer.dry_run import describe_run
-from elc_composer.errors import ConfigError, DataError
 from elc_composer.model.kernels import kernels_refusal
-from elc_composer.parallelism import check_parallelism, device_kind
-from elc_composer.prepare import Run, prepare_run
-from elc_composer.process_group import join_process_group
-from elc_composer.run_events import EventLog
-from elc_composer.run_record import note_end, note_stage, note_start, read_skipped, save_run_files, write_skipped
-from elc_composer.stages import enter_stage, fit_stage, stage_at
+from elc_composer.training.build_trainer import build_callbacks, build_saver, build_train_data, build_trainer
+from elc_composer.training.config import RunConfig, load_config
+from elc_composer.training.dry_run import describe_run
+from elc_composer.training.events import EventLog
+from elc_composer.training.parallelism import check_parallelism, device_kind
+from elc_composer.training.prepare import Run, prepare_run
+from elc_composer.training.record import note_end, note_stage, note_start, read_skipped, save_run_files, write_skipped
+from elc_composer.training.stages import enter_stage, fit_stage, stage_at
 
 BAD_INPUT, RANK_LOST, BAD_LOSS, INTERRUPTED = 2, 1, 70, 130  # storage that does not answer ends like a lost rank
 """Exit codes, beside 0 and `preemption.EXIT_CODE` (75)."""

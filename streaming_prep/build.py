@@ -7,16 +7,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from elc_composer.errors import ConfigError, DataError
-from streaming_prep.atomic import digest, sha256_file, write_json
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.files import digest, sha256_file, write_json
+from elc_composer.prepared.tokenizer_files import load_tokenizer, tokenizer_file
 from streaming_prep.engines import open_engine
 from streaming_prep.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_manifest, versions
 from streaming_prep.pipeline import Pipeline, scan_sources
 from streaming_prep.publish import publish
-from streaming_prep.remote import Upload, is_remote
 from streaming_prep.screen import Screen
 from streaming_prep.settings import BuildSettings
-from streaming_prep.tokenizer import load_tokenizer, tokenizer_file
+from streaming_prep.transfer import Upload, is_remote
 from streaming_prep.work_folder import WORK, alone_in, cache_folder, remove_work, work_folder
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 
 CHUNK_BYTES = 2 << 20
 MAX_LINE_BYTES = 16 << 20

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.engines import ENGINES
 from streaming_prep.packing import PACKINGS
 from streaming_prep.screen import Screen
@@ -160,14 +160,14 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _tokenizer_report(options: argparse.Namespace) -> int:
-    from streaming_prep.report import print_tokenizer_report
+    from streaming_prep.corpus_report import print_tokenizer_report
 
     print_tokenizer_report(options.tokenizer, options.corpus, options.cleaner, options.split)
     return 0
 
 
 def _minimal_pairs(options: argparse.Namespace) -> int:
-    from streaming_prep.minimal_pairs import convert_minimal_pairs
+    from streaming_prep.convert_pairs import convert_minimal_pairs
 
     counts = convert_minimal_pairs(options.source, options.out)
     for paradigm, count in counts.items():

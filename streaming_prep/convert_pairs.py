@@ -10,10 +10,10 @@ from pathlib import Path
 
 from streaming import MDSWriter
 
-from elc_composer.errors import DataError
-from elc_composer.evaluation.pairs import MinimalPair, read_minimal_pairs
-from streaming_prep.atomic import fsync_folder, place
-from streaming_prep.remote import Upload, is_remote
+from elc_composer.common.errors import DataError
+from elc_composer.common.files import fsync_folder, place
+from elc_composer.evaluation.minimal_pairs import MinimalPair, read_minimal_pairs
+from streaming_prep.transfer import Upload, is_remote
 
 COLUMNS = {column.name: "str" for column in fields(MinimalPair)}
 _INDEX = "index.json"

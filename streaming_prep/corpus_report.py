@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
+from elc_composer.prepared.tokenizer_files import load_tokenizer
 from streaming_prep.chunks import read_texts, scan
 from streaming_prep.cleaners import CLEANERS
 from streaming_prep.discover import SPLITS, Source, discover
 from streaming_prep.sentences import split_sentences
-from streaming_prep.tokenizer import load_tokenizer
 from streaming_prep.tokenizer_report import report_tokenizer
 
 

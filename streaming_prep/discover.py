@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.cleaners import get_cleaner
 
 SPLITS = ("train", "dev")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.jobs import Engine
 
 ENGINES = ("local", "ray")

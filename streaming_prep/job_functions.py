@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from streaming_prep.atomic import atomic_file
+from elc_composer.common.files import atomic_file
+from elc_composer.prepared.tokenizer_files import vocabulary_size
 from streaming_prep.chunks import Chunk, read_texts
 from streaming_prep.cleaners import CLEANERS
 from streaming_prep.encode import Encoder
 from streaming_prep.jobs import Job, Record
+from streaming_prep.mds_shards import write_shard
 from streaming_prep.packing import Meter, pack
 from streaming_prep.sentences import split_sentences
-from streaming_prep.shards import write_shard
-from streaming_prep.tokenizer import vocabulary_size
 from streaming_prep.tokenizer_report import SAMPLES, count_words, show_samples, summarize
 from streaming_prep.word_counts import PieceCounts
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streaming_prep.atomic import digest, write_json
+from elc_composer.common.files import digest, write_json
 
 Record = dict[str, Any]
 

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from elc_composer.errors import DataError
+import elc_composer.prepared
+from elc_composer.common.errors import DataError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -41,9 +42,10 @@ def versions() -> dict[str, str]:
 def _code_digest() -> str:
     # Results of an unfinished build must not survive a change of the code that made them.
     digest = hashlib.sha256()
-    package = Path(__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    package, prepared = Path(__file__).parent, Path(elc_composer.prepared.__file__).parent
+    for folder in (package, prepared):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder.parent).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

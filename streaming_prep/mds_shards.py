@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from elc_composer.errors import DataError
-from streaming_prep.atomic import atomic_file, fsync_folder, temporary_name
+from elc_composer.common.errors import DataError
+from elc_composer.common.files import atomic_file, fsync_folder, temporary_name
 
 COLUMN = "input_ids"
 COMPRESSION = "zstd"

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 PACKINGS = ("published", "concat")
 Segments = np.ndarray

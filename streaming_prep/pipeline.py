@@ -9,16 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from elc_composer.errors import DataError
-from streaming_prep.atomic import atomic_file, sha256_file
+from elc_composer.common.errors import DataError
+from elc_composer.common.files import atomic_file, sha256_file
+from elc_composer.prepared.tokenizer_files import load_tokenizer, tokenizer_file, vocabulary_size
 from streaming_prep.chunks import Scan, scan
 from streaming_prep.cleaners import CLEANERS
 from streaming_prep.discover import SPLITS, Source, discover
-from streaming_prep.jobs import Engine, Job, Record, run_jobs
-from streaming_prep.screen import Screen
-from streaming_prep.settings import BuildSettings
-from streaming_prep.shards import column_encoding, samples_per_shard
-from streaming_prep.stages import (
+from streaming_prep.job_functions import (
     clean_chunk,
     counts_path,
     lengths_path,
@@ -28,7 +25,10 @@ from streaming_prep.stages import (
     tokenize_chunk,
     write_planned_shard,
 )
-from streaming_prep.tokenizer import load_tokenizer, tokenizer_file, vocabulary_size
+from streaming_prep.jobs import Engine, Job, Record, run_jobs
+from streaming_prep.mds_shards import column_encoding, samples_per_shard
+from streaming_prep.screen import Screen
+from streaming_prep.settings import BuildSettings
 from streaming_prep.word_counts import PieceCounts, train_from_counts
 
 _TOKENS_WORTH_WORKERS = 20_000_000

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from elc_composer.errors import ConfigError, DataError
-from elc_composer.mds_index import check_shards
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.prepared.index_safety import check_shards
 from streaming_prep.manifest import MANIFEST, Manifest, read_manifest
-from streaming_prep.remote import Download, is_remote
-from streaming_prep.shards import read_shard
+from streaming_prep.mds_shards import read_shard
+from streaming_prep.transfer import Download, is_remote
 
 
 @dataclass

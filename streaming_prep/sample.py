@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from streaming_prep.reading import open_prepared
 
 

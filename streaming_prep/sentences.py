@@ -7,10 +7,7 @@ from functools import lru_cache
 
 import punkt
 
-PARAGRAPH = "[PAR]"
-"""Follows a paragraph's last sentence without a space."""
-TAB = "[TAB]"
-"""Begins an indented line, followed by a space; cleaners set it."""
+from elc_composer.prepared.tokenizer_files import PARAGRAPH
 
 # Punkt weighs a split only after one of these marks, and draws the closing ones onto the sentence before it.
 _MARKS = ".?!"

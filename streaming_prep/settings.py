@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from streaming_prep.chunks import CHUNK_BYTES, MAX_LINE_BYTES
 from streaming_prep.packing import PACKINGS
 

@@ -9,8 +9,7 @@ from itertools import islice
 import numpy as np
 from tokenizers import Tokenizer
 
-from streaming_prep.sentences import PARAGRAPH, TAB
-from streaming_prep.tokenizer import SPECIAL_TOKENS, vocabulary_size
+from elc_composer.prepared.tokenizer_files import PARAGRAPH, SPECIAL_TOKENS, TAB, vocabulary_size
 
 _BATCH = 1024
 SAMPLES = 5

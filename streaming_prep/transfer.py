@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from elc_composer.errors import ConfigError, DataError
-from streaming_prep.atomic import digest, sha256_file, write_json
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.files import digest, sha256_file, write_json
 from streaming_prep.manifest import MANIFEST
 
 

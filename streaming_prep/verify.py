@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
+from streaming_prep.mds_shards import name_shard, read_shard
 from streaming_prep.reading import Prepared, open_prepared
 from streaming_prep.screen import Screen
-from streaming_prep.shards import name_shard, read_shard
 
 _SHOWN = 2
 

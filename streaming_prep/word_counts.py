@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from streaming_prep.tokenizer import SPECIAL_TOKENS, plain_text, train_tokenizer, wordpiece_trainer
+from elc_composer.prepared.tokenizer_files import SPECIAL_TOKENS
+from streaming_prep.train_tokenizer import plain_text, train_tokenizer, wordpiece_trainer
 
 _COPIES = 50
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from elc_composer.errors import ConfigError
-from streaming_prep.atomic import digest
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.files import digest
 
 WORK = ".work"
 _LOCK = "lock"

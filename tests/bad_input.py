@@ -79,7 +79,7 @@ def page(outcomes: dict[str, Outcome]) -> str:
         "# Bad input and what it gets",
         "",
         "One line on stderr and exit code 2, before anything is trained or written. Made by",
-        "`python -m tests.bad_input`, held to date by tests/test_bad_input.py; `...` stands for a folder.",
+        "`python -m tests.bad_input`, held to date by tests/commands/test_bad_input.py; `...` stands for a folder.",
     ]
     for command, title in (("train", "train.py"), ("streaming_prep", "streaming_prep"), ("evaluate", "evaluate")):
         lines += ["", f"## {title}", "", "| input | message |", "| --- | --- |"]

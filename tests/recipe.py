@@ -13,11 +13,11 @@ from composer.algorithms import GradientClipping
 from composer.utils import dist
 from torch.utils.data import DataLoader, Dataset
 
-from elc_composer.composer_model import ElcComposerModel
 from elc_composer.data.loader import count_tokens
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.optim import OptimizerConfig, ScheduleConfig, build_optimizer, build_scheduler
-from elc_composer.stages import Stage, StageConfig, enter_stage, fit_stage, plan_stages
+from elc_composer.training.composer_model import ElcComposerModel
+from elc_composer.training.stages import Stage, StageConfig, enter_stage, fit_stage, plan_stages
 
 Batch = dict[str, torch.Tensor]
 

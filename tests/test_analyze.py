@@ -10,7 +10,7 @@ import torch
 
 from elc_composer.analyze.__main__ import main, prune_and_score, tell_apart
 from elc_composer.analyze.pruning import count_pruned, describe_shares, distance, kept_sources, layer_shares, pruned
-from elc_composer.evaluation.pairs import read_minimal_pairs
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from elc_composer.export import export_model
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from tests.evaluation.tiny import tiny_tokenizer, write_pairs

@@ -18,17 +18,17 @@ from torch import nn
 
 from elc_composer.analyze.output import Row, pruning_table, shares_table, write_pruning, write_shares
 from elc_composer.analyze.pruning import Shares, count_pruned, layer_shares, pruned
-from elc_composer.checkpoints import read_trainer_checkpoint
-from elc_composer.checkpoints.published import read_json
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.aggregate import ScoredPairs, summarize
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig
-from elc_composer.evaluation.in_training import draw_subset
+from elc_composer.evaluation.in_training.evaluators import draw_subset
+from elc_composer.evaluation.minimal_pairs import MinimalPair, read_minimal_pairs
 from elc_composer.evaluation.models import load_model_and_tokenizer, load_whole
-from elc_composer.evaluation.pairs import MinimalPair, read_minimal_pairs
 from elc_composer.evaluation.score_pairs import score_pairs
 from elc_composer.export import MODEL_CONFIG, beside
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.model_files import read_trainer_checkpoint
+from elc_composer.model_files.published import read_json
 
 
 def parser() -> argparse.ArgumentParser:

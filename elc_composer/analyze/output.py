@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from elc_composer.analyze.pruning import Shares, describe_shares, distance
-from elc_composer.evaluation.report import write_whole
+from elc_composer.evaluation.results import write_whole
 from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save
 from elc_composer.figures.heatmap import draw_heatmap, small_multiples
 

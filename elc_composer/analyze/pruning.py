@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from elc_composer.callbacks.names import layer_labels
+from elc_composer.common.module_names import layer_labels
 
 NAME = "prev_layer_weights"
 Shares = Mapping[str, list[float]]

@@ -1,14 +1,14 @@
 """Callbacks for any Composer project: what layers read, how weights are spread, a run's metrics, faults and its end."""
 
-from .data_wait import DataWaitMonitor
-from .gradient_norm import GradientNorm
-from .layer_weights import LayerWeightMonitor
-from .loss_guard import BadLoss, LossGuard
-from .metrics_file import MetricsFile
-from .mixed_inputs import MixedInputMonitor
-from .preemption import Preemption
-from .seeded_steps import SeededSteps
-from .weight_distribution import WeightDistributionMonitor
+from elc_composer.callbacks.data_wait import DataWaitMonitor
+from elc_composer.callbacks.gradient_norm import GradientNorm
+from elc_composer.callbacks.layer_weights import LayerWeightMonitor
+from elc_composer.callbacks.loss_guard import BadLoss, LossGuard
+from elc_composer.callbacks.metrics_file import MetricsFile
+from elc_composer.callbacks.mixed_inputs import MixedInputMonitor
+from elc_composer.callbacks.preemption import Preemption
+from elc_composer.callbacks.seeded_steps import SeededSteps
+from elc_composer.callbacks.weight_distribution import WeightDistributionMonitor
 
 __all__ = [
     "BadLoss",

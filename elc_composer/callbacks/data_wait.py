@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from composer.core import Callback, State
 from composer.loggers import Logger
 
-from ..errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 
 @dataclass(eq=False)

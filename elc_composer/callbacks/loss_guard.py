@@ -17,8 +17,8 @@ from composer.loggers import Logger
 from composer.utils import dist
 from torch.distributed.tensor import DTensor
 
-from ..errors import ConfigError
-from .records import run_path
+from elc_composer.callbacks.measuring.record_files import run_path
+from elc_composer.common.errors import ConfigError
 
 FILE = "bad_batches.jsonl"
 

@@ -13,7 +13,7 @@ from composer.core import State
 from composer.loggers import Logger, LoggerDestination
 from composer.utils import dist
 
-from .records import Records, plain, read_records, run_path
+from elc_composer.callbacks.measuring.record_files import Records, plain, read_records, run_path
 
 
 def number(value: Any) -> float | int | str | bool | None:

@@ -11,12 +11,11 @@ from composer.core import Callback, State
 from composer.loggers import Logger
 from composer.utils import dist
 
-from elc_composer.evaluation.metrics import MinimalPairAccuracy
-
-from ..figures.canvas import pixels
-from ..figures.curves import curves
-from .destinations import log_picture, save_picture
-from .records import run_path
+from elc_composer.callbacks.measuring.destinations import log_picture, save_picture
+from elc_composer.callbacks.measuring.record_files import run_path
+from elc_composer.evaluation.in_training.metrics import MinimalPairAccuracy
+from elc_composer.figures.canvas import pixels
+from elc_composer.figures.curves import curves
 
 
 @dataclass(eq=False)

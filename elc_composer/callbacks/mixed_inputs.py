@@ -17,14 +17,14 @@ from composer.loggers import Logger
 from composer.utils import dist
 from torch.nn import Module
 
-from ..errors import ConfigError
-from ..figures.canvas import pixels
-from ..figures.heatmap import heatmap
-from .destinations import log_picture, save_picture
-from .intervals import Interval
-from .names import clean_name, layer_labels
-from .probes import Probe
-from .records import Records, run_path
+from elc_composer.callbacks.measuring.destinations import log_picture, save_picture
+from elc_composer.callbacks.measuring.probes import Probe
+from elc_composer.callbacks.measuring.record_files import Records, run_path
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.intervals import Interval
+from elc_composer.common.module_names import clean_name, layer_labels
+from elc_composer.figures.canvas import pixels
+from elc_composer.figures.heatmap import heatmap
 
 
 @dataclass(eq=False)

@@ -11,14 +11,14 @@ from composer.loggers import Logger
 from composer.utils import dist
 from torch import Tensor
 
-from ..errors import ConfigError
-from .destinations import log_histograms
-from .distributions import Spread, histogram, spread_of, sums_of, weighted_quantiles
-from .intervals import Interval
-from .names import units
-from .records import Records, run_path
-from .sampling import Sample
-from .shards import Shards
+from elc_composer.callbacks.measuring.destinations import log_histograms
+from elc_composer.callbacks.measuring.distributions import Spread, histogram, spread_of, sums_of, weighted_quantiles
+from elc_composer.callbacks.measuring.local_shards import Shards
+from elc_composer.callbacks.measuring.record_files import Records, run_path
+from elc_composer.callbacks.measuring.sampling import Sample
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.intervals import Interval
+from elc_composer.common.module_names import units
 
 
 @dataclass(eq=False)

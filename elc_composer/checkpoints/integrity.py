@@ -13,8 +13,8 @@ from pathlib import Path
 
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from elc_composer.checkpoints.shards import read_metadata
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
+from elc_composer.model_files.sharded_checkpoint import read_metadata
 
 INDEX = ".metadata"
 INDEX_SUM = ".metadata.sha256"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from composer import Time
 
+from elc_composer.checkpoints.integrity import damage
 from elc_composer.checkpoints.names import step_of
-from elc_composer.checkpoints.remote import Bucket, Place
-from elc_composer.checkpoints.whole import damage
-from elc_composer.data.storage import Unreachable
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.checkpoints.s3 import Bucket, Place
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.storage import Unreachable
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from elc_composer.checkpoints.names import step_of
-from elc_composer.data.storage import Unreachable, may_pass
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.storage import Unreachable, may_pass
 
 log = logging.getLogger(__name__)
 

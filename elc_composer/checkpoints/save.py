@@ -16,10 +16,10 @@ from composer.loggers import Logger
 from composer.utils import create_interval_scheduler, dist, reproducibility, save_checkpoint
 from torch.distributed.checkpoint import CheckpointException
 
+from elc_composer.checkpoints.integrity import sum_index
 from elc_composer.checkpoints.names import FILENAME, SHARDED_FOLDER, step_of
-from elc_composer.checkpoints.remote import Mirror, one_line, remove, surplus
-from elc_composer.checkpoints.whole import sum_index
-from elc_composer.errors import DataError
+from elc_composer.checkpoints.s3 import Mirror, one_line, remove, surplus
+from elc_composer.common.errors import DataError
 
 UNFINISHED = ".saving"
 """Folder, inside the checkpoints' own, of what is being written."""

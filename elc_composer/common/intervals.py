@@ -6,7 +6,7 @@ import math
 
 from composer.core import State, Time, TimeUnit
 
-from ..errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 UNITS = (TimeUnit.BATCH, TimeUnit.EPOCH, TimeUnit.SAMPLE, TimeUnit.TOKEN, TimeUnit.SECOND, TimeUnit.DURATION)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
 # Secret keys may hold a slash, but a number and a slash after the colon are a port.

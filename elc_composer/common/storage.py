@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from streaming.base.storage.download import CloudDownloader, S3Downloader
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 
 log = logging.getLogger(__name__)
 

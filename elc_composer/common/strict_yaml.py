@@ -13,8 +13,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from elc_composer.errors import ConfigError
-from elc_composer.secrets import from_environment, hide, hide_logins, put_back, refuse_logins
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.redaction import from_environment, hide, hide_logins, put_back, refuse_logins
 
 AS_WRITTEN = "_as_written"
 

@@ -12,13 +12,13 @@ import numpy as np
 from composer.utils import dist
 from streaming.base.world import World
 
-from elc_composer.data.checked_stream import CheckedStream
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.storage import START_PATIENCE, patiently, reason_of
 from elc_composer.data.config import DataConfig
-from elc_composer.data.index_file import read_index
 from elc_composer.data.paths import StreamPlace, resolve_all
-from elc_composer.data.storage import START_PATIENCE, patiently, reason_of
-from elc_composer.errors import ConfigError, DataError
-from elc_composer.mds_index import check_shards
+from elc_composer.data.streaming.checked_stream import CheckedStream
+from elc_composer.data.streaming.index_file import read_index
+from elc_composer.prepared.index_safety import check_shards
 
 SAMPLES_READ = 64
 """Samples of every stream's first shard that are looked at."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from elc_composer.common.errors import DataError
 from elc_composer.data.masking import IGNORED, SHORT, MaskingConfig, TokenIds, mask_batch
 from elc_composer.data.random import sample_keys, uniforms
-from elc_composer.errors import DataError
 
 # Rows masked at a time: small enough for the caches, large enough that numpy's overhead vanishes.
 BLOCK = 256

@@ -8,7 +8,7 @@ from streaming.base.hashing import is_hash
 from streaming.base.shuffle import algos
 from streaming.base.util import bytes_to_int
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 
 @dataclass

@@ -13,14 +13,14 @@ from composer.utils import dist
 from streaming import StreamingDataLoader
 from torch.utils.data import DataLoader, Dataset
 
-from elc_composer.data.checked_stream import CheckedStream
+from elc_composer.common.errors import DataError
 from elc_composer.data.collate import MaskingCollator, Segment
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import IGNORED, MaskingConfig, TokenIds
 from elc_composer.data.paths import resolve_all
 from elc_composer.data.positions import LabelPositions
-from elc_composer.data.streaming import SegmentDataset
-from elc_composer.errors import DataError
+from elc_composer.data.streaming.checked_stream import CheckedStream
+from elc_composer.data.streaming.dataset import SegmentDataset
 
 
 class WholeEpochLoader(StreamingDataLoader):

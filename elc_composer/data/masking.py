@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from elc_composer.common.errors import ConfigError
 from elc_composer.data.random import Keys, uniforms, uniforms_at
-from elc_composer.errors import ConfigError
 
 IGNORED = -100
 # A span that could go on ends with this probability: fitted to the measured run lengths (1/3 is 3 standard errors off).

@@ -7,8 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from elc_composer.common.errors import ConfigError
 from elc_composer.data.config import DataConfig, StreamConfig
-from elc_composer.errors import ConfigError
 
 
 @dataclass(frozen=True)

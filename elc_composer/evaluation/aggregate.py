@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elc_composer.evaluation.config import Ties
-from elc_composer.evaluation.pairs import MinimalPair
+from elc_composer.evaluation.minimal_pairs import MinimalPair
 
 Floats = NDArray[np.float64]
 

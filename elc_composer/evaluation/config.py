@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 
 class Method(str, Enum):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.config import Method, ScoringConfig
-from elc_composer.evaluation.pairs import MinimalPair
+from elc_composer.evaluation.minimal_pairs import MinimalPair
 
 
 @dataclass(frozen=True)

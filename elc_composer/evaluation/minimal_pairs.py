@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, SUPPLEMENT_PARADIGMS, phenomenon_of
-from elc_composer.mds_index import check_shards
+from elc_composer.prepared.index_safety import check_shards
 
 
 @dataclass(frozen=True)

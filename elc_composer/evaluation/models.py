@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from elc_composer.checkpoints import read_trainer_checkpoint
-from elc_composer.checkpoints.published import read_json
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from elc_composer.evaluation.config import Method
 from elc_composer.export import MODEL_CONFIG, TOKENIZER, beside
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.model_files import read_trainer_checkpoint
+from elc_composer.model_files.published import read_json
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 

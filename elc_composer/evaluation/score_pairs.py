@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.aggregate import ScoredPairs
 from elc_composer.evaluation.config import ScoringConfig
 from elc_composer.evaluation.encoding import EncodedSentences, encode_pairs, max_sentence_length
 from elc_composer.evaluation.ledger import Done, Ledger
-from elc_composer.evaluation.pairs import MinimalPair
+from elc_composer.evaluation.minimal_pairs import MinimalPair
 from elc_composer.evaluation.rows import RowPlan, plan_rows
 from elc_composer.evaluation.scoring import RowScorer, sentence_scores
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save
+from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save
 
 History = Mapping[str, Sequence[tuple[int, float]]]
 """Name -> (step, value) pairs."""

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from .canvas import INK, MUTED, literal, new_figure, pixels, save
+from elc_composer.figures.canvas import INK, MUTED, literal, new_figure, pixels, save
 
 Rows = Mapping[str, Sequence[float]]
 """Layer label -> its shares of sources 0 (embedding), 1 (layer 1), ..."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.model.attention import RelativePositions
 

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elc_composer.checkpoints.fit import build
-from elc_composer.checkpoints.safe_load import load_safetensors, load_torch_file
-from elc_composer.checkpoints.variants import detect_variant, sizes
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM
+from elc_composer.model_files.fit import build
+from elc_composer.model_files.safe_load import load_safetensors, load_torch_file
+from elc_composer.model_files.variants import detect_variant, sizes
 
 PUBLISHED_FIELDS = (
     "vocab_size",

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 
 
 class Inert:

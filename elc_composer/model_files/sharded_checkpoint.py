@@ -14,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 
 PREFIX = "state.model."
 KNOWN = {

@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from elc_composer.checkpoints.fit import build
 from elc_composer.checkpoints.names import step_of
-from elc_composer.checkpoints.safe_load import load_torch_file
-from elc_composer.checkpoints.shards import read_shards
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.model_files.fit import build
+from elc_composer.model_files.safe_load import load_torch_file
+from elc_composer.model_files.sharded_checkpoint import read_shards
 
 WRAPPERS = ("module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from elc_composer.model import MIXING_RULES
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from elc_composer.optim.lamb import Lamb
 from elc_composer.optim.parameter_groups import parameter_groups
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from elc_composer.optim.lamb_foreach import Part, foreach_lamb_update
 from elc_composer.optim.lamb_reference import LambSettings, plain_lamb_update
 from elc_composer.optim.shards import local_gradient, local_part, placement_of

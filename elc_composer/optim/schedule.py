@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 SCHEDULES = ("cosine", "linear", "constant")
 

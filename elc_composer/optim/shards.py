@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FlatParameter
 from torch.distributed.tensor import DTensor
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 
 @dataclass(frozen=True)

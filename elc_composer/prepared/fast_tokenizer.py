@@ -7,10 +7,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from elc_composer.common.errors import DataError
+from elc_composer.common.storage import fetch
 from elc_composer.data.config import DataConfig
-from elc_composer.data.storage import fetch
-from elc_composer.errors import DataError
-from streaming_prep.tokenizer import load_tokenizer as read_tokenizer
+from elc_composer.prepared.tokenizer_files import load_tokenizer as read_tokenizer
 
 SPECIAL_TOKENS = {
     "unk_token": "[UNK]",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 
 SAFE_ENCODINGS = frozenset(
     [

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from elc_composer.errors import DataError
-
-from .export import write_pictures, write_tables
-from .files import read_runs
-from .page import write_page
+from elc_composer.common.errors import DataError
+from elc_composer.report.export import write_pictures, write_tables
+from elc_composer.report.files import read_runs
+from elc_composer.report.page import write_page
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from elc_composer.figures.curves import smooth
-
-from .files import RunFolder, Series
-from .thin import MOST_POINTS, short, thin
+from elc_composer.report.files import RunFolder, Series
+from elc_composer.report.thin import MOST_POINTS, short, thin
 
 SMALL = 300
 """Most points of a curve in a small chart, of which there may be a hundred."""

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from .charts import SMALL, Panel, line, small_panels
-from .files import RunFolder, Series
-from .thin import short, spread_out
+from elc_composer.report.charts import SMALL, Panel, line, small_panels
+from elc_composer.report.files import RunFolder, Series
+from elc_composer.report.thin import short, spread_out
 
 PREFIX = "weight_distribution/"
 MOST_UNITS = 40

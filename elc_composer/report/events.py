@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from .files import RunFolder, Series
+from elc_composer.report.files import RunFolder, Series
 
 RATE = "throughput/batches_per_sec"
 LOSS = "loss/train/total"

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from elc_composer.figures.curves import draw_curves
 from elc_composer.figures.heatmap import draw_heatmap, draw_small_multiples
-
-from .files import RunFolder
-from .layers import Shares, mixed_history, weight_history
-from .page import all_panels
+from elc_composer.report.files import RunFolder
+from elc_composer.report.layers import Shares, mixed_history, weight_history
+from elc_composer.report.page import all_panels
 
 
 def plain_name(text: str) -> str:

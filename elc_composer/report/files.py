@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 
 METRICS = "metrics.jsonl"
 CHECKPOINT = re.compile(r"(?:ep\d+-)?ba(\d+)(?:-rank0\.pt)?")

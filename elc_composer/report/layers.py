@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .files import RunFolder
-from .thin import short, spread_out
+from elc_composer.report.files import RunFolder
+from elc_composer.report.thin import short, spread_out
 
 Shares = dict[str, list[float | None]]
 

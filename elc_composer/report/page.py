@@ -12,14 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from .charts import Panel, small_panels, training_panels
-from .distributions import FIGURES, histograms, spread_panels
-from .events import Event, find_events
-from .files import RunFolder
-from .layers import frames, mixed_history, weight_history
-from .pairs import accuracies, labels
-from .static import config_section, data_section, events_section, overview
-from .thin import short, spread_out
+from elc_composer.report.charts import Panel, small_panels, training_panels
+from elc_composer.report.distributions import FIGURES, histograms, spread_panels
+from elc_composer.report.events import Event, find_events
+from elc_composer.report.files import RunFolder
+from elc_composer.report.layers import frames, mixed_history, weight_history
+from elc_composer.report.pairs import accuracies, labels
+from elc_composer.report.static import config_section, data_section, events_section, overview
+from elc_composer.report.thin import short, spread_out
 
 SCRIPTS = ("tools.js", "chart.js", "heat.js", "report.js")
 SECTIONS = {

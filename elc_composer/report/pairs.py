@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, phenomenon_of
-
-from .files import RunFolder, Series
+from elc_composer.report.files import RunFolder, Series
 
 AVERAGES = {"overall": "mean over paradigms", "phenomena": "mean over phenomena", "micro": "all pairs alike"}
 

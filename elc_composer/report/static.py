@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from .events import Event
-from .files import RunFolder, Series
-from .pairs import labels
+from elc_composer.report.events import Event
+from elc_composer.report.files import RunFolder, Series
+from elc_composer.report.pairs import labels
 
 Cell = str | float | int | None
 

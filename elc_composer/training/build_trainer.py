@@ -9,20 +9,20 @@ from composer.algorithms import GradientClipping
 from composer.utils import dist, reproducibility
 
 from elc_composer.callbacks import GradientNorm, LossGuard, Preemption, SeededSteps
-from elc_composer.checkpoints.remote import Bucket, Mirror, Place
+from elc_composer.checkpoints.s3 import Bucket, Mirror, Place
 from elc_composer.checkpoints.save import CheckpointWriter
-from elc_composer.composer_model import ElcComposerModel, is_layer
 from elc_composer.data.loader import build_eval_loader, build_train_loader
-from elc_composer.evaluation.in_training import MinimalPairEvaluators, minimal_pair_evaluators
-from elc_composer.evaluation.interval import EvaluationInterval
-from elc_composer.loggers import build_loggers
+from elc_composer.evaluation.in_training.evaluators import MinimalPairEvaluators, minimal_pair_evaluators
+from elc_composer.evaluation.in_training.interval import EvaluationInterval
 from elc_composer.model import ElcForMaskedLM
-from elc_composer.monitors import build_monitors
 from elc_composer.optim import build_optimizer, build_scheduler
-from elc_composer.parallelism import Strategy, checkpoint_layers, composer_parallelism
-from elc_composer.prepare import Run
-from elc_composer.run_events import EventLog
-from elc_composer.stages import Stage, device_microbatch_size
+from elc_composer.training.callbacks import build_monitors
+from elc_composer.training.composer_model import ElcComposerModel, is_layer
+from elc_composer.training.events import EventLog
+from elc_composer.training.loggers import build_loggers
+from elc_composer.training.parallelism import Strategy, checkpoint_layers, composer_parallelism
+from elc_composer.training.prepare import Run
+from elc_composer.training.stages import Stage, device_microbatch_size
 
 DEV_METRICS = ["LanguageCrossEntropy", "LanguagePerplexity", "MaskedAccuracy"]
 

@@ -16,7 +16,7 @@ from elc_composer.callbacks import (
     WeightDistributionMonitor,
 )
 from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 
 @dataclass

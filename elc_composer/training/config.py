@@ -14,16 +14,16 @@ from typing import Any, get_type_hints
 from omegaconf import MISSING
 
 from elc_composer.checkpoints.resume import CheckpointsConfig
+from elc_composer.common.strict_yaml import load_strict
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import MaskingConfig
-from elc_composer.evaluators import EvaluatorsConfig
-from elc_composer.loggers import LoggersConfig
 from elc_composer.model import ElcConfig
-from elc_composer.monitors import CallbacksConfig
 from elc_composer.optim import OptimizerConfig, ScheduleConfig
-from elc_composer.parallelism import ParallelismConfig, Precision
-from elc_composer.stages import StageConfig
-from elc_composer.strict_yaml import load_strict
+from elc_composer.training.callbacks import CallbacksConfig
+from elc_composer.training.evaluators import EvaluatorsConfig
+from elc_composer.training.loggers import LoggersConfig
+from elc_composer.training.parallelism import ParallelismConfig, Precision
+from elc_composer.training.stages import StageConfig
 
 
 def _fields_of(function: Any) -> list[tuple[str, Any, Any]]:

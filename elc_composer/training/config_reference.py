@@ -1,4 +1,4 @@
-"""`python -m elc_composer.config_reference > docs/configuration.md`: every key of a run config, from the classes."""
+"""Prints a Markdown table of every key of a run config, read from the dataclasses (docs/configuration.md)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, get_args, get_type_hints
 
 from omegaconf import MISSING
 
-from elc_composer.config import RunConfig
+from elc_composer.training.config import RunConfig
 
 HEADER = """# Configuration
 
 Every key of a run config (`yamls/*.yaml`), its type, its default and what it does. Written by
-`python -m elc_composer.config_reference`; a test keeps it current.
+`python -m elc_composer.training.config_reference`; a test keeps it current.
 
 On the command line any key is replaced by its path: `optimizer.lr=5e-3 stages.0.seq_length=64`.
 Lists grow only as a whole: `data.streams=[{local: A}, {local: B}]`.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from elc_composer.config import RunConfig
+from elc_composer.common.strict_yaml import to_yaml
 from elc_composer.model import ElcForMaskedLM
 from elc_composer.optim.schedule import count_warmup_steps
-from elc_composer.prepare import elc_config
-from elc_composer.stages import plan_stages
-from elc_composer.strict_yaml import to_yaml
+from elc_composer.training.config import RunConfig
+from elc_composer.training.prepare import elc_config
+from elc_composer.training.stages import plan_stages
 
 
 def describe_run(config: RunConfig) -> str:

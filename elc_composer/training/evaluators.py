@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from elc_composer.checkpoints.resume import check_interval
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from elc_composer.evaluation.config import MinimalPairsConfig
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 
 from elc_composer.callbacks.metrics_file import MetricsFile
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     checkpoint_wrapper,
 )
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 
 class Precision(Enum):

@@ -14,20 +14,20 @@ from transformers import PreTrainedTokenizerFast
 
 from elc_composer.callbacks.loss_guard import OnBadLoss
 from elc_composer.checkpoints.resume import ResumePoint, ensure_here, find_resume_point
-from elc_composer.config import RunConfig
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.strict_yaml import to_yaml
 from elc_composer.data.check import check_data
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import TokenIds
-from elc_composer.errors import ConfigError, DataError
-from elc_composer.evaluation.pairs import read_minimal_pairs
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from elc_composer.model import ElcConfig
 from elc_composer.optim import build_optimizer
 from elc_composer.optim.schedule import check_schedule
-from elc_composer.parallelism import Precision, Strategy
-from elc_composer.stages import Stage, plan_stages
-from elc_composer.strict_yaml import to_yaml
-from elc_composer.tokenizer import check_data_tokenizer, load_tokenizer
-from streaming_prep.tokenizer import SPECIAL_TOKENS
+from elc_composer.prepared.fast_tokenizer import check_data_tokenizer, load_tokenizer
+from elc_composer.prepared.tokenizer_files import SPECIAL_TOKENS
+from elc_composer.training.config import RunConfig
+from elc_composer.training.parallelism import Precision, Strategy
+from elc_composer.training.stages import Stage, plan_stages
 
 SAME_IN_A_RUN = (
     "seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking", "gradient_clip_norm", "data",

@@ -11,12 +11,12 @@ from composer.utils import dist
 
 from elc_composer.callbacks import Preemption
 from elc_composer.checkpoints.resume import set_aside
-from elc_composer.errors import DataError
-from elc_composer.metadata import write_metadata
-from elc_composer.prepare import Run
-from elc_composer.run_events import EventLog
-from elc_composer.stages import Stage
-from elc_composer.strict_yaml import to_yaml
+from elc_composer.common.errors import DataError
+from elc_composer.common.strict_yaml import to_yaml
+from elc_composer.training.events import EventLog
+from elc_composer.training.metadata import write_metadata
+from elc_composer.training.prepare import Run
+from elc_composer.training.stages import Stage
 
 SKIPPED = "skipped_steps.json"
 

@@ -9,7 +9,7 @@ from composer import DataSpec, Time, Trainer
 from composer.utils import dist
 from omegaconf import MISSING
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 
 @dataclass

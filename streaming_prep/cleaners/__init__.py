@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from streaming_prep.cleaners import books, encyclopedia, speech
 from streaming_prep.cleaners.base import Boundary, Cleaner, after_blank, always, by_line, without_repeats
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.toy.write import write_toy_language
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from streaming_prep.toy.paradigms import Couple, PairGrammar, Turn
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.toy.layout import CORPORA, gutenberg, word_count
-from streaming_prep.toy.pairs import PARADIGMS, minimal_pairs
+from streaming_prep.toy.pair_files import PARADIGMS, minimal_pairs
 from streaming_prep.toy.paradigms import PairGrammar
 from streaming_prep.toy.phrases import Draw, HeldOut
 from streaming_prep.toy.sentences import SentenceGrammar

@@ -22,8 +22,7 @@ from elc_composer.callbacks import (
     WeightDistributionMonitor,
 )
 from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
-
-from .toys import ToyElc, batches, trainer
+from tests.callbacks.toys import ToyElc, batches, trainer
 
 SETTINGS: dict[type[Callback], dict[str, Any]] = {
     LayerWeightMonitor: {"interval": "1ba", "folder": "here"},

@@ -14,9 +14,8 @@ from omegaconf import OmegaConf
 
 from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor
 from elc_composer.callbacks.layer_weights import HISTORY_LIMIT, describe, softmax
-from elc_composer.errors import ConfigError
-
-from .toys import LAYERS, ToyElc, logged, trainer
+from elc_composer.common.errors import ConfigError
+from tests.callbacks.toys import LAYERS, ToyElc, logged, trainer
 
 
 class Spy(Callback):

@@ -13,9 +13,8 @@ from composer.core import Callback
 from composer.loggers import FileLogger, InMemoryLogger, LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 
 from elc_composer.callbacks import LayerWeightMonitor, MetricsFile, MixedInputMonitor, WeightDistributionMonitor
-from elc_composer.callbacks.destinations import log_picture
-
-from .toys import ToyElc, trainer
+from elc_composer.callbacks.measuring.destinations import log_picture
+from tests.callbacks.toys import ToyElc, trainer
 
 
 def monitors() -> list[Callback]:

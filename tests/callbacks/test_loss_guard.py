@@ -15,7 +15,7 @@ from torch.distributed import checkpoint
 
 from elc_composer.callbacks import BadLoss, LossGuard
 from elc_composer.checkpoints.save import CheckpointWriter
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from tests.callbacks.toys import ToyElc, batches, trainer
 
 

@@ -13,8 +13,7 @@ import torch
 
 from elc_composer.callbacks import MetricsFile
 from elc_composer.callbacks.metrics_file import number, read_metrics
-
-from .toys import ToyElc, batches, trainer
+from tests.callbacks.toys import ToyElc, batches, trainer
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -11,9 +11,8 @@ from composer import Callback, ComposerModel
 from torch import Tensor, nn
 
 from elc_composer.callbacks import MixedInputMonitor
-from elc_composer.callbacks.probes import Probe
-
-from .toys import LAYERS, ToyElc, batches, logged, trainer
+from elc_composer.callbacks.measuring.probes import Probe
+from tests.callbacks.toys import LAYERS, ToyElc, batches, logged, trainer
 
 
 def by_hand(model: ToyElc, batch: dict[str, Tensor]) -> dict[str, float]:

@@ -7,10 +7,10 @@ import torch
 from composer.core import State, Time, Timestamp
 from torch import nn
 
-from elc_composer.callbacks.intervals import Interval
-from elc_composer.callbacks.names import clean_name, layer_labels, units
-from elc_composer.callbacks.sampling import spread
-from elc_composer.errors import ConfigError
+from elc_composer.callbacks.measuring.sampling import spread
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.intervals import Interval
+from elc_composer.common.module_names import clean_name, layer_labels, units
 
 
 def test_wrappers_leave_no_trace_in_names() -> None:

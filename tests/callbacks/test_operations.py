@@ -18,7 +18,7 @@ from composer.loggers import Logger
 from elc_composer.callbacks import DataWaitMonitor, GradientNorm, Preemption
 from elc_composer.callbacks.preemption import EXIT_CODE
 from elc_composer.checkpoints.save import CheckpointWriter
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from tests.callbacks.toys import ToyElc, batches, logged, trainer
 
 

@@ -13,10 +13,9 @@ from composer import Callback
 from torch import Tensor
 
 from elc_composer.callbacks import WeightDistributionMonitor
-from elc_composer.callbacks.distributions import moments, weighted_quantiles
-from elc_composer.errors import ConfigError
-
-from .toys import ToyElc, logged, trainer
+from elc_composer.callbacks.measuring.distributions import moments, weighted_quantiles
+from elc_composer.common.errors import ConfigError
+from tests.callbacks.toys import ToyElc, logged, trainer
 
 UNIT = "transformer.layers.1"
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
+from elc_composer.checkpoints.integrity import damage, sum_index
 from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point, set_aside
-from elc_composer.checkpoints.whole import damage, sum_index
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 
 
 def save(path: Path) -> Path:

@@ -13,11 +13,11 @@ import torch
 from botocore.exceptions import EndpointConnectionError
 from moto.server import ThreadedMotoServer
 
-from elc_composer.checkpoints.remote import Bucket, Mirror, Place
 from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point
-from elc_composer.data.storage import Unreachable
-from elc_composer.errors import ConfigError, DataError
-from tests.test_resume_point import flip, save, save_sharded
+from elc_composer.checkpoints.s3 import Bucket, Mirror, Place
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.storage import Unreachable
+from tests.checkpoints.test_resume_point import flip, save, save_sharded
 
 PLACE = Place.parse("s3://bucket/runs/one/")
 

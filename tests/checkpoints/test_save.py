@@ -14,7 +14,7 @@ from composer import State, Trainer
 from elc_composer.checkpoints import save
 from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point
 from elc_composer.checkpoints.save import CheckpointWriter
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from tests.callbacks.toys import ToyElc, trainer
 
 

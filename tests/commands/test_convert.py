@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from elc_composer.checkpoints import Hints, read_published
+from elc_composer.common.errors import DataError
 from elc_composer.convert import convert, main
-from elc_composer.errors import DataError
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.model.attention import RelativePositions
+from elc_composer.model_files import Hints, read_published
+from tests.commands.test_export import Intruder
 from tests.conftest import require
 from tests.model.golden import golden_names, load_golden_model, relative_error
-from tests.test_export import Intruder
 
 SHAPE = {
     "vocab_size": 50,

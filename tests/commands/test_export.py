@@ -11,12 +11,13 @@ import torch
 from composer import Trainer
 from torch.utils.data import DataLoader
 
-from elc_composer.checkpoints import read_trainer_checkpoint
-from elc_composer.composer_model import ElcComposerModel
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from elc_composer.export import export_checkpoint, export_model, main
 from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM
-from streaming_prep.tokenizer import save_tokenizer, train_tokenizer
+from elc_composer.model_files import read_trainer_checkpoint
+from elc_composer.prepared.tokenizer_files import save_tokenizer
+from elc_composer.training.composer_model import ElcComposerModel
+from streaming_prep.train_tokenizer import train_tokenizer
 from tests.foreign import run_elsewhere
 from tests.multirank.launch import launch
 
@@ -202,7 +203,7 @@ def test_sharded_and_gathered_checkpoints_of_two_ranks(tmp_path: Path) -> None:
     """FSDP2 on two ranks, saved both ways after the same batch: both files hold the model that the ranks held."""
     config = ElcConfig(vocab_size=60, layer_mixing="weighted_output", **SHAPE)
     (tmp_path / "model_config.json").write_text(config.to_json_string())
-    launch(Path(__file__).parent / "export_job.py", tmp_path)
+    launch(Path(__file__).parent / "jobs" / "export_job.py", tmp_path)
     expected = torch.load(tmp_path / "expected.pt", weights_only=True)
     for kind in ("sharded", "full"):
         model = read_trainer_checkpoint(tmp_path / kind, config)

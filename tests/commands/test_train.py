@@ -1,4 +1,4 @@
-"""Runs as a user starts them: training, stages, evaluation, files, and bad input; tests/test_resume.py kills them."""
+"""Runs as a user starts them: training, stages, evaluation, files, bad input. (test_resume.py kills runs.)"""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from elc_composer.callbacks.metrics_file import read_metrics
-from elc_composer.data.storage import Unreachable
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
+from elc_composer.common.storage import Unreachable
 from elc_composer.train import main
 from tests.conftest import ROOT
 from tests.runs import composer, prepare_toy, tiny_overrides
@@ -92,7 +92,7 @@ def test_dry_run_checks_and_trains_nothing(prepared: Path, vocab_size: int, tmp_
 def test_bad_input_leaves_the_caller_s_signals_and_shows_no_secret(
     prepared: Path, vocab_size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What each bad input is told: tests/test_bad_input.py."""
+    """What each bad input is told: tests/commands/test_bad_input.py."""
     login, before = "loggers.mlflow.tracking_uri=https://me:hunter2@host/", signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as exit_:
         main([str(CONFIG), *tiny_overrides(prepared, tmp_path / "run", vocab_size), login])

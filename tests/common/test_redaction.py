@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.errors import ConfigError
-from elc_composer.strict_yaml import load_strict, to_yaml
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.strict_yaml import load_strict, to_yaml
 
 SECRET = "s3cr3t-s3cr3t"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elc_composer.common.errors import ConfigError
 from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_train_loader
-from elc_composer.errors import ConfigError
 from tests.data.prepared import TOKENS, write_split
 
 SAMPLES, BATCH = 400, 4

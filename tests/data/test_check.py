@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from elc_composer.common.errors import DataError
 from elc_composer.data import DataConfig, StreamConfig, check_data
-from elc_composer.errors import DataError
 from tests.data.prepared import VOCAB_SIZE, write_split
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from elc_composer.common.errors import DataError
 from elc_composer.data.collate import BLOCK, MaskingCollator, Segment
 from elc_composer.data.masking import IGNORED, MaskingConfig
-from elc_composer.errors import DataError
 from tests.data.prepared import TOKENS, VOCAB_SIZE
 
 COLLATOR = MaskingCollator(seq_length=12, masking=MaskingConfig(), tokens=TOKENS, seed=0)

@@ -14,9 +14,9 @@ from streaming import MDSWriter
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+from elc_composer.common.errors import DataError
 from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_eval_loader, build_train_loader, check_data
-from elc_composer.errors import DataError
-from elc_composer.evaluation.pairs import read_minimal_pairs
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from streaming_prep.cli import main as streaming_prep
 from tests.data.prepared import TOKENS, VOCAB_SIZE, write_split
 

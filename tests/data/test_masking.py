@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from elc_composer.common.errors import ConfigError
 from elc_composer.data.masking import IGNORED, MaskingConfig, TokenIds, mask_batch
 from elc_composer.data.random import sample_keys, uniforms, uniforms_at
-from elc_composer.errors import ConfigError
 from tests.data.masking_reference import mask_sample
 
 TOKENS = TokenIds(vocab_size=500)

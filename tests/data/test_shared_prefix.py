@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from streaming.base.world import World
 
-from elc_composer.data import shared_prefix
-from elc_composer.data.shared_prefix import CacheFolders
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
+from elc_composer.data.streaming import shared_prefix
+from elc_composer.data.streaming.shared_prefix import CacheFolders
 
 OPENER = textwrap.dedent(
     """
     import sys, time
     from streaming.base.world import World
-    from elc_composer.data.shared_prefix import CacheFolders, _claim_prefix
+    from elc_composer.data.streaming.shared_prefix import CacheFolders, _claim_prefix
     folders = CacheFolders(sys.argv[2:])
     prefixes = [_claim_prefix([], [], World.detect())[0] for _ in range(int(sys.argv[1]))]
     print(*prefixes, flush=True)

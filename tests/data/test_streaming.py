@@ -15,9 +15,9 @@ import torch
 from composer.core import DataSpec
 from streaming import Stream
 
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_eval_loader, build_train_loader
 from elc_composer.data.masking import IGNORED
-from elc_composer.errors import ConfigError, DataError
 from tests.data.prepared import TOKENS, segment, write_split
 
 SAMPLES, BATCH, LENGTH = 83, 8, 16

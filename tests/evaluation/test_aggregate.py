@@ -5,7 +5,7 @@ import pytest
 
 from elc_composer.evaluation.aggregate import ScoredPairs, summarize
 from elc_composer.evaluation.config import Ties
-from elc_composer.evaluation.pairs import MinimalPair
+from elc_composer.evaluation.minimal_pairs import MinimalPair
 from elc_composer.evaluation.predictions import predictions
 
 ROWS = [

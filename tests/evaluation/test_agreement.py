@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from elc_composer.evaluation.config import Method, MinimalPairsConfig, ScoringConfig
-from elc_composer.evaluation.in_training import draw_subset
+from elc_composer.evaluation.in_training.evaluators import draw_subset
+from elc_composer.evaluation.minimal_pairs import MinimalPair, read_minimal_pairs
 from elc_composer.evaluation.models import load_model_and_tokenizer
-from elc_composer.evaluation.pairs import MinimalPair, read_minimal_pairs
 from elc_composer.evaluation.score_pairs import score_pairs
 from elc_composer.export import export_model
 from elc_composer.model import ElcConfig, ElcForMaskedLM

@@ -8,7 +8,7 @@ import torch
 
 from elc_composer import evaluate as evaluate_module
 from elc_composer.evaluate import evaluate, main, parser
-from elc_composer.evaluation.pairs import read_minimal_pairs
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from elc_composer.evaluation.scoring import RowScorer
 from tests.evaluation.tiny import reference_score, tiny_bert, tiny_tokenizer, write_pairs
 from tests.multirank.launch import launch
@@ -260,6 +260,6 @@ def test_two_ranks_write_the_file_of_one(tmp_path: Path, model_folder: Path, tok
     main(command)
     one = (tmp_path / "results" / "results.json").read_text()
     (tmp_path / "results" / "results.json").unlink()
-    launch(Path(__file__).parent / "evaluate_job.py", *command)
+    launch(Path(__file__).parent / "jobs" / "evaluate_job.py", *command)
     assert (tmp_path / "results" / "results.json").read_text() == one
     assert not (tmp_path / "results" / "results.json.partial").exists()

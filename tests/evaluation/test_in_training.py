@@ -10,11 +10,11 @@ from composer.loggers import InMemoryLogger
 from torch.utils.data import DataLoader
 from transformers import BertForMaskedLM
 
-from elc_composer.errors import ConfigError, DataError
-from elc_composer.evaluation.composer_models import with_minimal_pairs
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig, Ties
-from elc_composer.evaluation.in_training import MinimalPairEvaluators, minimal_pair_evaluators
-from elc_composer.evaluation.pairs import read_minimal_pairs
+from elc_composer.evaluation.in_training.composer_models import with_minimal_pairs
+from elc_composer.evaluation.in_training.evaluators import MinimalPairEvaluators, minimal_pair_evaluators
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from tests.evaluation.tiny import PHENOMENON, reference_score, tiny_bert, tiny_tokenizer, write_pairs
 
 

@@ -19,7 +19,7 @@ def test_two_ranks_count_every_pair_once(tmp_path: Path, tokens_per_batch: int, 
     """Nine families of pairs for two ranks; or one batch, which leaves a rank without any."""
     folder = write_pairs(tmp_path / "pairs")
     out = tmp_path / "out.json"
-    launch(Path(__file__).parent / "in_training_job.py", folder, tokens_per_batch, parallelism, out)
+    launch(Path(__file__).parent / "jobs" / "in_training_job.py", folder, tokens_per_batch, parallelism, out)
     result = json.loads(out.read_text())
     assert sum(result["seen"]) == 10
     if tokens_per_batch == 100_000:

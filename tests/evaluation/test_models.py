@@ -7,12 +7,12 @@ import torch
 from composer import Trainer
 from torch.utils.data import DataLoader
 
-from elc_composer.composer_model import ElcComposerModel
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.config import Method
 from elc_composer.evaluation.models import load_model_and_tokenizer
 from elc_composer.evaluation.scoring import score_sentences
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.training.composer_model import ElcComposerModel
 from tests.evaluation.tiny import tiny_bert, tiny_tokenizer
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}

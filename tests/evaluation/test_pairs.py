@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.errors import DataError
-from elc_composer.evaluation.pairs import read_minimal_pairs
-from streaming_prep.minimal_pairs import write_minimal_pairs
+from elc_composer.common.errors import DataError
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
+from streaming_prep.convert_pairs import write_minimal_pairs
 from tests.evaluation.tiny import write_pairs
 
 WHOLE = json.dumps({"sentence_good": "a cat", "sentence_bad": "a cats", "UID": "causative", "pair_id": 1})

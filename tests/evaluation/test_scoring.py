@@ -17,7 +17,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.config import Method, Reduction, ScoringConfig
 from elc_composer.evaluation.encoding import encode_sentences
 from elc_composer.evaluation.position_logits import PositionLogits

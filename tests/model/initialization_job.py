@@ -13,8 +13,8 @@ from composer.utils import FSDP2Config, dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
-from elc_composer.composer_model import ElcComposerModel
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.training.composer_model import ElcComposerModel
 
 TO_EMPTY = nn.Module.to_empty
 

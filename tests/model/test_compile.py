@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from elc_composer.composer_model import ElcComposerModel
 from elc_composer.data.masking import MaskingConfig
 from elc_composer.data.positions import LabelPositions
 from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM
+from elc_composer.training.composer_model import ElcComposerModel
 
 STAGES = {32: 6, 64: 3}
 """Length of each stage's sequences -> sequences of its microbatches."""

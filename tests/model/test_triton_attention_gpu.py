@@ -6,20 +6,10 @@ import pytest
 import torch
 
 from elc_composer.model import ElcConfig, ElcForMaskedLM
-from tests.model.triton_attention_cases import (  # noqa: F401
+from tests.model.triton_attention_cases import (
     Case,
     inputs,
     results,
-    test_a_sequence_of_padding_gives_zeros_and_no_gradients,
-    test_agrees_with_the_plain_form,
-    test_backward_drops_what_the_forward_dropped,
-    test_compiles_into_one_graph,
-    test_dropout_keeps_the_mean_and_its_share,
-    test_operators_keep_to_torchs_rules,
-    test_padding,
-    test_recomputation_drops_the_same,
-    test_the_mask_does_not_depend_on_tiles,
-    test_the_same_seed_gives_the_same_bits_and_another_does_not,
     triton_attention,
 )
 

@@ -10,7 +10,7 @@ import pytest
 from tests.data.prepared import write_split
 from tests.multirank.launch import launch
 
-JOB = Path(__file__).parent / "data_ranks_job.py"
+JOB = Path(__file__).parent / "jobs" / "data_ranks_job.py"
 GLOBAL_BATCH = 8
 SAMPLES = 86
 Rows = list[list[int]]

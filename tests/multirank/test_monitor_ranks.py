@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .launch import launch
+from tests.multirank.launch import launch
 
 JOB = Path(__file__).parent / "jobs" / "monitor_job.py"
 CASES = [

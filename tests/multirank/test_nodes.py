@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.s3 import CREDENTIALS, local_s3
 from tests.runs import prepare_toy, tiny_overrides
-from tests.test_resume import CONFIG, QUIET, SHARDED, fault
+from tests.training.test_resume import CONFIG, QUIET, SHARDED, fault
 from tests.warm import Ended, Start, sample_ids, warm
 
 pytestmark = pytest.mark.multirank
@@ -73,7 +73,7 @@ def test_nodes_with_disks_of_their_own_save_to_s3_and_go_on_from_there(nodes: No
 
 
 def test_nodes_with_a_common_disk_write_one_sharded_checkpoint(nodes: Nodes, tmp_path: Path) -> None:
-    # As in tests/test_resume.py: FSDP2 over gloo adds gradients up, and the config check is told of a GPU.
+    # As in tests/training/test_resume.py: FSDP2 over gloo adds gradients up, and the config check is told of a GPU.
     plan = {"device": "gpu", "divide_loss": 2}
     folder = tmp_path / "run"
     ended = nodes(str(folder), fault(7, "batch_end", "SIGTERM", rank=1), plan=plan, **SHARDED, checkpoints__keep=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from elc_composer.model import MIXING_RULES
-from elc_composer.parallelism import Strategy
+from elc_composer.training.parallelism import Strategy
 from tests.multirank.launch import launch
 
 JOB = Path(__file__).parent / "jobs" / "matrix_job.py"

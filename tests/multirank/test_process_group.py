@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.process_group import join_process_group
+from elc_composer.common.process_group import join_process_group
 from tests.multirank.launch import launch
 
 pytestmark = pytest.mark.multirank

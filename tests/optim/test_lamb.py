@@ -13,7 +13,7 @@ from composer.algorithms.gradient_clipping.gradient_clipping import apply_gradie
 from torch import nn
 from torch_optimizer import Lamb as OtherLamb
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from elc_composer.optim import Lamb
 from tests.conftest import require
 

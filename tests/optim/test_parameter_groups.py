@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.optim import Lamb, OptimizerConfig, build_optimizer, no_decay_names, parameter_groups
 from tests.conftest import require

@@ -15,7 +15,7 @@ from composer.core import Time, Timestamp
 from composer.optim import CosineAnnealingWithWarmupScheduler
 from torch.utils.data import DataLoader
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from elc_composer.optim import Lamb, ScheduleConfig, build_scheduler
 from elc_composer.optim.schedule import count_warmup_steps, lr_multiplier
 from tests.conftest import require

@@ -15,7 +15,7 @@ from streaming import StreamingDataset
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from elc_composer.data.shared_prefix import random_prefixes
+from elc_composer.data.streaming.shared_prefix import random_prefixes
 from streaming_prep.cleaners import CLEANERS
 from streaming_prep.cli import main
 from streaming_prep.reading import open_prepared

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from streaming_prep.chunks import read_texts, scan
 from streaming_prep.cleaners import CLEANERS
 from streaming_prep.sentences import split_sentences

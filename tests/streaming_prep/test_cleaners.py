@@ -9,7 +9,7 @@ import ftfy
 import pytest
 from sacremoses import MosesPunctNormalizer
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from streaming_prep.cleaners import ALIASES, CLEANERS, Boundary, Cleaner, get_cleaner
 from streaming_prep.cleaners.encyclopedia import STUB_LENGTH
 from streaming_prep.cleaners.text import fix_encoding, normalize_punctuation, squeeze

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.discover import discover
 
 

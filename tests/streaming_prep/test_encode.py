@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from elc_composer.prepared.tokenizer_files import save_tokenizer
 from streaming_prep.encode import Encoder
-from streaming_prep.tokenizer import save_tokenizer, train_tokenizer
+from streaming_prep.train_tokenizer import train_tokenizer
 from tests.conftest import require
 
 ODD = [

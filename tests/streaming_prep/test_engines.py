@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.engines import open_engine
 from tests.streaming_prep.corpora import build_small, contents, make_corpus
 

@@ -12,11 +12,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, SUPPLEMENT_PARADIGMS
-from elc_composer.evaluation.pairs import read_minimal_pairs
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from streaming_prep.cli import main
-from streaming_prep.minimal_pairs import convert_minimal_pairs, write_minimal_pairs
+from streaming_prep.convert_pairs import convert_minimal_pairs, write_minimal_pairs
 from tests.conftest import require
 
 PAIR = {"sentence_good": "Cats sleep.", "sentence_bad": "Cats sleeps."}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from streaming_prep.packing import Meter, pack
 from tests.conftest import require
 

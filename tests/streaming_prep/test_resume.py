@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from streaming_prep import jobs, pipeline
 from streaming_prep.screen import Screen
 from tests.conftest import ROOT
@@ -113,7 +113,7 @@ def test_the_work_folder_goes_with_the_end_unless_it_is_to_be_kept(corpus: Path,
 
 
 def killed_builds(corpus: Path, folder: Path, kills: int, seed: int) -> None:
-    command = [sys.executable, "-m", "tests.streaming_prep.kill_job"]
+    command = [sys.executable, "-m", "tests.streaming_prep.jobs.kill_job"]
     job = subprocess.run(
         [*command, str(corpus), str(folder / "out"), str(kills), str(seed)], cwd=ROOT, capture_output=True, text=True
     )

@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from streaming import StreamingDataset
 
-from elc_composer.data.shared_prefix import random_prefixes
+from elc_composer.data.streaming.shared_prefix import random_prefixes
 from streaming_prep.cli import main
 from streaming_prep.reading import open_prepared
 from tests.streaming_prep.corpora import build_small, contents, make_corpus

@@ -14,16 +14,11 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
 
-from elc_composer.errors import ConfigError, DataError
-from streaming_prep.shards import column_encoding
-from streaming_prep.tokenizer import (
-    SPECIAL_TOKENS,
-    load_tokenizer,
-    save_tokenizer,
-    train_tokenizer,
-    vocabulary_size,
-)
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.prepared.tokenizer_files import SPECIAL_TOKENS, load_tokenizer, save_tokenizer, vocabulary_size
+from streaming_prep.mds_shards import column_encoding
 from streaming_prep.tokenizer_report import report_tokenizer, summarize
+from streaming_prep.train_tokenizer import train_tokenizer
 from tests.conftest import require
 
 SENTENCES = [
@@ -94,7 +89,7 @@ def test_pieces_below_the_minimum_frequency_are_not_made() -> None:
 def test_training_twice_gives_the_same_bytes_whatever_the_threads() -> None:
     script = (
         "from tests.streaming_prep.test_tokenizer import SENTENCES\n"
-        "from streaming_prep.tokenizer import train_tokenizer\n"
+        "from streaming_prep.train_tokenizer import train_tokenizer\n"
         "import hashlib\n"
         "print(hashlib.sha256(train_tokenizer(SENTENCES, 120).to_str().encode()).hexdigest())"
     )

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from streaming_prep.cleaners import get_cleaner
 from streaming_prep.toy import ToyLanguage, write_toy_language
 from streaming_prep.toy import lexicon as lex
 from streaming_prep.toy.layout import CORPORA
-from streaming_prep.toy.pairs import PARADIGMS
+from streaming_prep.toy.pair_files import PARADIGMS
 from streaming_prep.toy.phrases import Draw, HeldOut
 from streaming_prep.toy.sentences import SentenceGrammar
 from streaming_prep.toy.write import words_of

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.errors import ConfigError
-from streaming_prep.tokenizer import train_tokenizer
+from elc_composer.common.errors import ConfigError
+from streaming_prep.train_tokenizer import train_tokenizer
 from streaming_prep.word_counts import PieceCounts, train_from_counts
 from tests.conftest import require
 from tests.streaming_prep.test_encode import ODD, random_sentences

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from streaming_prep.work_folder import alone_in, remove_work, work_folder
 
 

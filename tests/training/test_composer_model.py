@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from elc_composer.composer_model import ElcComposerModel
 from elc_composer.data.masking import MaskingConfig
 from elc_composer.data.positions import LabelPositions
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.training.composer_model import ElcComposerModel
 
 ROWS, LENGTH, VOCAB = 6, 40, 50
 

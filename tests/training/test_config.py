@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.config import load_config
-from elc_composer.config_reference import reference
-from elc_composer.dry_run import describe_run
-from elc_composer.errors import ConfigError
-from elc_composer.strict_yaml import load_strict, to_yaml
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.strict_yaml import load_strict, to_yaml
+from elc_composer.training.config import load_config
+from elc_composer.training.config_reference import reference
+from elc_composer.training.dry_run import describe_run
 from tests.conftest import ROOT
 
 YAMLS = sorted((ROOT / "yamls").rglob("*.yaml"))
@@ -57,7 +57,7 @@ def test_model_settings_are_checked_by_the_model() -> None:
 def test_reference_is_current() -> None:
     page = ROOT / "docs" / "configuration.md"
     assert page.read_text() == reference(), (
-        "write it anew: python -m elc_composer.config_reference > docs/configuration.md"
+        "write it anew: python -m elc_composer.training.config_reference > docs/configuration.md"
     )
 
 

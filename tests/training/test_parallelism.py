@@ -8,11 +8,17 @@ from unittest import mock
 import pytest
 import torch
 
-from elc_composer import parallelism
-from elc_composer.composer_model import is_layer
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from elc_composer.model import MIXING_RULES
-from elc_composer.parallelism import ParallelismConfig, Precision, Strategy, check_parallelism, checkpoint_layers
+from elc_composer.training import parallelism
+from elc_composer.training.composer_model import is_layer
+from elc_composer.training.parallelism import (
+    ParallelismConfig,
+    Precision,
+    Strategy,
+    check_parallelism,
+    checkpoint_layers,
+)
 from tests.multirank.jobs.matrix_job import tiny_batches, tiny_model
 
 FP32, BF16, FP16 = Precision.fp32, Precision.amp_bf16, Precision.amp_fp16

@@ -11,11 +11,12 @@ from composer import DataSpec, Trainer
 from composer.utils import dist, get_device
 from torch.utils.data import DataLoader
 
-from elc_composer.composer_model import ElcComposerModel, is_layer
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.process_group import join_process_group
 from elc_composer.data.loader import count_tokens
-from elc_composer.errors import ConfigError
 from elc_composer.optim import OptimizerConfig, build_optimizer
-from elc_composer.parallelism import (
+from elc_composer.training.composer_model import ElcComposerModel, is_layer
+from elc_composer.training.parallelism import (
     ParallelismConfig,
     Precision,
     Strategy,
@@ -23,7 +24,6 @@ from elc_composer.parallelism import (
     checkpoint_layers,
     composer_parallelism,
 )
-from elc_composer.process_group import join_process_group
 from tests.multirank.jobs.matrix_job import BATCH, STEPS, tiny_batches, tiny_model
 from tests.recipe import Recorder, Rows
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from elc_composer.config import load_config
-from elc_composer.errors import ConfigError
-from elc_composer.prepare import _check_same_run
-from elc_composer.strict_yaml import to_yaml
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.strict_yaml import to_yaml
+from elc_composer.training.config import load_config
+from elc_composer.training.prepare import _check_same_run
 from tests.conftest import ROOT
 
 CONFIG = ROOT / "yamls" / "quickstart.yaml"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from elc_composer.config import load_config
-from elc_composer.errors import ConfigError, DataError
-from elc_composer.prepare import _check_callbacks, _check_same_run
-from elc_composer.run_record import read_skipped, save_run_files, write_skipped, write_whole
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.training.config import load_config
+from elc_composer.training.prepare import _check_callbacks, _check_same_run
+from elc_composer.training.record import read_skipped, save_run_files, write_skipped, write_whole
 from tests.conftest import ROOT
 
 CONFIG = ROOT / "yamls" / "quickstart.yaml"
@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(
 
     if full == "config":
         monkeypatch.setattr(os, "fsync", no_space)
-    monkeypatch.setattr("elc_composer.run_record.to_yaml", lambda _: "seed: 1\n")
+    monkeypatch.setattr("elc_composer.training.record.to_yaml", lambda _: "seed: 1\n")
     run = SimpleNamespace(
         folder=tmp_path / "run",
         config=SimpleNamespace(),

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from elc_composer.errors import ConfigError
-from elc_composer.stages import StageConfig, plan_stages, stage_at
+from elc_composer.common.errors import ConfigError
+from elc_composer.training.stages import StageConfig, plan_stages, stage_at
 
 
 def test_published_curriculum() -> None:

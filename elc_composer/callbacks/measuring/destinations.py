@@ -11,7 +11,7 @@ from composer.loggers import Logger, TensorboardLogger, WandBLogger
 from composer.utils import dist
 from matplotlib.figure import Figure
 
-from ..figures.canvas import save
+from elc_composer.figures.canvas import save
 
 
 def log_picture(logger: Logger, name: str, image: np.ndarray, step: int) -> None:

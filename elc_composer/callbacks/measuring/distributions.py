@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .sampling import Sample
+from elc_composer.callbacks.measuring.sampling import Sample
 
 # columns of what is summed: five of the weights, five of the gradients, two of the update
 MOMENTS = 5

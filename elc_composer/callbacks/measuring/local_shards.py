@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 from torch.distributed.tensor import DTensor
 from torch.nn import Module, Parameter
 
-from .names import clean_name
+from elc_composer.common.module_names import clean_name
 
 
 @dataclass(eq=False)

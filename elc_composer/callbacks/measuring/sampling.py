@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .shards import Shards
+from elc_composer.callbacks.measuring.local_shards import Shards
 
 
 def spread(numel: int, count: int) -> Tensor:

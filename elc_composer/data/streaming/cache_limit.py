@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from streaming.base.world import World
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 ONE_BY_ONE = {"py1br", "py1e"}
 """Orders that mix the shards of one block of samples at a time; the others mix all."""

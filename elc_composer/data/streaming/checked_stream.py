@@ -19,9 +19,9 @@ from streaming.base.format import FileInfo, Reader, get_index_basename
 from streaming.base.hashing import get_hash
 from streaming.base.world import World
 
-from elc_composer.data.storage import Unreachable, downloader_for, is_disk_full, may_pass, reason_of
-from elc_composer.errors import DataError
-from elc_composer.mds_index import check_shards
+from elc_composer.common.errors import DataError
+from elc_composer.common.storage import Unreachable, downloader_for, is_disk_full, may_pass, reason_of
+from elc_composer.prepared.index_safety import check_shards
 
 log = logging.getLogger(__name__)
 

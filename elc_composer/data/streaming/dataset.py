@@ -31,12 +31,12 @@ from streaming.base.constant import TICK
 from streaming.base.dataset import _ShardState
 from streaming.base.world import World
 
-from elc_composer.data.cache_limit import check_cache_limit
-from elc_composer.data.checked_stream import CheckedStream
+from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.storage import LONGEST_PAUSE, Unreachable, patiently
 from elc_composer.data.collate import Segment
-from elc_composer.data.shared_prefix import CacheFolders, random_prefixes
-from elc_composer.data.storage import LONGEST_PAUSE, Unreachable, patiently
-from elc_composer.errors import ConfigError, DataError
+from elc_composer.data.streaming.cache_limit import check_cache_limit
+from elc_composer.data.streaming.checked_stream import CheckedStream
+from elc_composer.data.streaming.shared_prefix import CacheFolders, random_prefixes
 
 log = logging.getLogger(__name__)
 

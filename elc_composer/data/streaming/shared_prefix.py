@@ -26,7 +26,7 @@ from streaming.base.shared import SharedMemory
 from streaming.base.world import World
 from torch import distributed
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 
 log = logging.getLogger(__name__)
 

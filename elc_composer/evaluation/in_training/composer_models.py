@@ -8,8 +8,8 @@ from composer import ComposerModel
 from torch import nn
 from torchmetrics import Metric
 
-from elc_composer.evaluation.metrics import MinimalPairAccuracy
-from elc_composer.evaluation.pair_batches import Batch, is_pair_batch
+from elc_composer.evaluation.in_training.metrics import MinimalPairAccuracy
+from elc_composer.evaluation.in_training.pair_batches import Batch, is_pair_batch
 from elc_composer.evaluation.position_logits import PositionLogits
 
 

@@ -13,13 +13,13 @@ import numpy as np
 from composer import DataSpec, Evaluator
 from torchmetrics import Metric
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 from elc_composer.evaluation.config import MinimalPairsConfig
 from elc_composer.evaluation.encoding import encode_pairs
-from elc_composer.evaluation.interval import EvaluationInterval
-from elc_composer.evaluation.metrics import MinimalPairAccuracy
-from elc_composer.evaluation.pair_batches import Batch, PairBatches, count_pairs
-from elc_composer.evaluation.pairs import MinimalPair, read_minimal_pairs
+from elc_composer.evaluation.in_training.interval import EvaluationInterval
+from elc_composer.evaluation.in_training.metrics import MinimalPairAccuracy
+from elc_composer.evaluation.in_training.pair_batches import Batch, PairBatches, count_pairs
+from elc_composer.evaluation.minimal_pairs import MinimalPair, read_minimal_pairs
 
 
 @dataclass

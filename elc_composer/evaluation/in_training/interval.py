@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from composer import Event, State, Time, TimeUnit
 
-from elc_composer.errors import ConfigError
+from elc_composer.common.errors import ConfigError
 
 
 class EvaluationInterval:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from elc_composer.evaluation.pair_batches import Batch
+from elc_composer.evaluation.in_training.pair_batches import Batch
 from elc_composer.evaluation.scoring import target_log_probs
 
 _SCORES, _CREDIT = "pair_scores", "paradigm_credit"

@@ -10,9 +10,9 @@ from composer import Trainer
 from composer.utils import FSDP2Config, dist
 from torch.utils.data import DataLoader
 
-from elc_composer.composer_model import ElcComposerModel
+from elc_composer.common.process_group import join_process_group
 from elc_composer.model import ElcConfig, ElcForMaskedLM
-from elc_composer.process_group import join_process_group
+from elc_composer.training.composer_model import ElcComposerModel
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from composer.utils import dist
 from composer.utils.parallelism import FSDP2Config, ParallelismConfig
 from torch.utils.data import DataLoader
 
-from elc_composer.evaluation.composer_models import with_minimal_pairs
+from elc_composer.common.process_group import join_process_group
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig
-from elc_composer.evaluation.in_training import minimal_pair_evaluators
-from elc_composer.process_group import join_process_group
+from elc_composer.evaluation.in_training.composer_models import with_minimal_pairs
+from elc_composer.evaluation.in_training.evaluators import minimal_pair_evaluators
 from tests.evaluation.test_in_training import PlainModel
 from tests.evaluation.tiny import tiny_bert, tiny_tokenizer
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from composer.utils import dist
 
+from elc_composer.common.process_group import join_process_group
 from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_train_loader
-from elc_composer.process_group import join_process_group
 from tests.data.prepared import TOKENS
 
 

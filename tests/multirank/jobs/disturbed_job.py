@@ -21,7 +21,8 @@ from composer import Callback, Event, State
 from composer.loggers import Logger
 from composer.utils import dist
 
-from elc_composer import build, train
+from elc_composer import train
+from elc_composer.training import build_trainer as build
 
 
 class Disturbance(Callback):

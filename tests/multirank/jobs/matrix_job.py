@@ -17,12 +17,12 @@ from composer.algorithms import GradientClipping
 from composer.utils import dist
 from torch.utils.data import DataLoader
 
-from elc_composer.composer_model import ElcComposerModel, is_layer
+from elc_composer.common.process_group import join_process_group
 from elc_composer.data.loader import count_tokens
 from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM
 from elc_composer.optim import OptimizerConfig, build_optimizer
-from elc_composer.parallelism import ParallelismConfig, Strategy, checkpoint_layers, composer_parallelism
-from elc_composer.process_group import join_process_group
+from elc_composer.training.composer_model import ElcComposerModel, is_layer
+from elc_composer.training.parallelism import ParallelismConfig, Strategy, checkpoint_layers, composer_parallelism
 from tests.multirank.jobs.lamb_job import wrapping
 from tests.multirank.jobs.lamb_model import gloo_sum_factor
 from tests.recipe import Recorder, Rows

@@ -16,8 +16,8 @@ from composer.utils import FSDP2Config, dist
 from torch import nn
 
 from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor, WeightDistributionMonitor
+from elc_composer.common.process_group import join_process_group
 from elc_composer.model.encoder import ElcLayer
-from elc_composer.process_group import join_process_group
 from tests.callbacks.toys import ToyElc, logged, trainer
 from tests.multirank.jobs.lamb_model import gloo_sum_factor
 

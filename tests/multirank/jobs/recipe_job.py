@@ -12,8 +12,8 @@ from unittest import mock
 import torch
 from composer.utils import dist
 
-from elc_composer.parallelism import ParallelismConfig, Strategy, composer_parallelism
-from elc_composer.process_group import join_process_group
+from elc_composer.common.process_group import join_process_group
+from elc_composer.training.parallelism import ParallelismConfig, Strategy, composer_parallelism
 from tests.multirank.jobs.lamb_job import full_parameters, wrapping
 from tests.multirank.jobs.lamb_model import gloo_sum_factor
 from tests.recipe import run_recipe

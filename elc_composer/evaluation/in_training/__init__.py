@@ -1,0 +1,1 @@
+"""Minimal pairs as evaluators of a Composer training run."""

@@ -1,0 +1,1 @@
+"""A prepared data folder as training and preparation see it: tokenizer files, special tokens, layout, index safety."""
