@@ -1,11 +1,16 @@
-"""The two errors that a user can cause; each carries one sentence that names the culprit and the way out."""
+"""The two errors that a user can cause, and the one-line form of any exception."""
 
 from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """A run config, command line or constructor argument that cannot work."""
+    """An invalid run config, command line or constructor argument: one line with the key, the value and the remedy."""
 
 
 class DataError(ValueError):
-    """Input data (text, shards, tokenizer, checkpoint, minimal pairs) that is missing, damaged or does not fit."""
+    """Missing, damaged or unsuitable input data: text, shards, tokenizer, checkpoint or minimal pairs."""
+
+
+def one_line(error: BaseException) -> str:
+    """The error's text without line breaks; its type's name if it has no text."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place, flushed to the disk, then renamed."""
+"""Atomic file writes: write to a temporary file, fsync, rename. Checksums of files and values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READ_BYTES = 1 << 20
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears at `path` when the block ends, and leaves nothing there when it raises."""
+    """Open a binary file that replaces `path` when the block ends; if the block raises, `path` stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
@@ -34,18 +34,23 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path`; by chance, for the same job may run twice at a time: on two machines, or in an orphan."""
+    """A random name beside `path`: two processes may write the same file at the same time."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """`value` as sorted, indented JSON at `path`, atomically: equal values give equal bytes."""
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to `path` atomically."""
     with atomic_file(path) as file:
-        file.write((json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
+    """Write indented JSON to `path` atomically. Equal values give equal bytes. Read it back with `read_json`."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False) + "\n")
 
 
 def place(source: Path, target: Path) -> None:
-    """Let `target` be the same bytes as `source`, atomically: a hard link where the file system has them."""
+    """Give `target` the bytes of `source` atomically, by a hard link if the file system supports it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source):
         return

@@ -1,14 +1,50 @@
-"""When a monitor measures: Composer time strings, counted from the timestamp alone, so that every rank agrees."""
+"""Composer time strings: strict parsing, and counting intervals from the timestamp, so that every rank agrees."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
 from composer.core import State, Time, TimeUnit
 
 from elc_composer.common.errors import ConfigError
 
 UNITS = (TimeUnit.BATCH, TimeUnit.EPOCH, TimeUnit.SAMPLE, TimeUnit.TOKEN, TimeUnit.SECOND, TimeUnit.DURATION)
+EXAMPLES = {
+    TimeUnit.BATCH: "50ba",
+    TimeUnit.EPOCH: "1ep",
+    TimeUnit.SAMPLE: "10_000sp",
+    TimeUnit.TOKEN: "1_000_000tok",
+    TimeUnit.SECOND: "600sec",
+    TimeUnit.DURATION: "0.1dur",
+}
+_TIME = re.compile(r"(\d[\d_]*(?:\.\d+)?)(ba|ep|sp|tok|sec|dur)")
+
+
+def parse_interval(text: str, key: str, units: Sequence[TimeUnit] = UNITS) -> Time:
+    """Parse a Composer time string strictly.
+
+    Composer's own parser takes a number without a unit, infinity, and text around the number.
+
+    Args:
+        text: such as `50ba`, `1ep`, `1_000_000tok` or `0.1dur`.
+        key: the full config key, for the error message.
+        units: the units allowed for this key.
+
+    Raises:
+        ConfigError: the text is not a positive number with one of the units, or is a fraction of anything but dur.
+    """
+    match = _TIME.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is not None and TimeUnit(match[2]) in units:
+        whole = "." not in match[1] or match[2] == "dur"
+        time = Time.from_timestring(match[0].replace("_", "")) if whole else None
+        if time is not None and time.value > 0 and (match[2] != "dur" or time.value <= 1):
+            return time
+    raise ConfigError(
+        f"{key} is {text!r}; it must be a positive number with a unit, such as "
+        f"{' or '.join(EXAMPLES[unit] for unit in units)}"
+    )
 
 
 class Interval:
@@ -16,23 +52,14 @@ class Interval:
 
     Args:
         text: a Composer time string.
-        field: the setting it comes from, for the error.
+        field: the config key, for the error message.
 
     Raises:
-        ConfigError: if the string is no positive time.
+        ConfigError: if the string is not a positive time; see `parse_interval`.
     """
 
     def __init__(self, text: str, field: str) -> None:
-        try:
-            if text.strip()[-1:].isdigit():
-                raise ValueError("no unit")
-            self.time = Time.from_timestring(text)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                f"{field}: {text!r} is no Composer time string such as '50ba', '1ep' or '0.1dur'"
-            ) from error
-        if self.time.unit not in UNITS or self.time.value <= 0:
-            raise ConfigError(f"{field}: {text!r} must be a positive number of ba, ep, sp, tok, sec or dur")
+        self.time = parse_interval(text, field)
         self._seen: int | None = None
 
     def _count(self, state: State, before: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""Parameter names as the model's author wrote them, and the layers they speak of."""
+"""Parameter names without the prefixes of DDP, FSDP, checkpointing and torch.compile; layer labels from names."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ from collections.abc import Iterable
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
-WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
+DDP_MODULE = "module"
+WRAPPER_MODULES = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod")
+"""Submodules that FSDP1, activation checkpointing and torch.compile put around a module; DDP's is `DDP_MODULE`."""
+
+
+def strip_wrappers(name: str) -> str:
+    """`name` without the parts that FSDP1, activation checkpointing and torch.compile add, at any depth."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPER_MODULES)
+
+
+def strip_all_wrappers(name: str) -> str:
+    """As `strip_wrappers`, and without leading `module.` of DDP: for names whose model is not at hand."""
+    name = strip_wrappers(name)
+    while name.startswith(f"{DDP_MODULE}."):
+        name = name.removeprefix(f"{DDP_MODULE}.")
+    return name
 
 
 def clean_name(name: str, model: Module) -> str:
-    """`name` of a parameter or module of `model` without what DDP, FSDP, checkpointing or compiling put in."""
+    """`name` of a parameter or module of `model` as the model's author wrote it."""
     if isinstance(model, DistributedDataParallel):
-        name = name.removeprefix("module.")
-    for wrapper in WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
+        name = name.removeprefix(f"{DDP_MODULE}.")
+    return strip_wrappers(name)
 
 
 def layer_labels(names: Iterable[str]) -> dict[str, str]:
