@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 JOBS ?= 2
+# `make test ORDER=` runs the tests in a random order and prints the seed.
+ORDER ?= -p no:randomly
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url --group dev --extra tensorboard
 
 help:  ## List the targets.
@@ -22,7 +24,7 @@ quickstart: $(INSTALLED)  ## Generate a toy language, train on it, evaluate, dra
 
 # loadfile: all tests of a file run in one worker, because they share launched jobs.
 test: lint  ## Run lint and the default tests, as CI does.
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not agreement and not foundry"
+	$(BIN)/python -m pytest $(ORDER) -n $(JOBS) --dist loadfile -m "not slow and not gpu and not agreement and not foundry"
 
 test-slow: $(INSTALLED)  ## Run the tests that take longer than about 30 seconds.
 	$(BIN)/python -m pytest -m "slow and not gpu and not agreement and not foundry"
