@@ -3,7 +3,7 @@
     python benchmarks/minimal_pairs.py MODEL --minimal-pairs DIR [--pairs 200] [--device cpu] [--dtypes float32 ...]
 
 MODEL is a transformers folder, or `small` / `base`: a random model of the published size, with the tokenizer of
-`--tokenizer`. Each setting is measured `--rounds` times, in turns with all others, and its best round counts. On a shared
+`--tokenizer`. Each setting is measured `--rounds` times, in turns with all others; its best round counts. On a shared
 CPU, `--clock cpu` counts the processor time of all threads instead of wall time.
 """
 

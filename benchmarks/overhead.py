@@ -4,7 +4,7 @@ python -m benchmarks.overhead [--rounds 24] [--hidden-size 256] [--out benchmark
 
 One process trains a model on the CPU. All sources are open at once, each with one loader process that prefetches, as
 in a run. They take turns in blocks of a few steps, in another order each round, so that a slower minute of the machine
-affects all. The first steps of a block, whose batches were prefetched during the block before, are left out. A source is
+affects all. The first steps of a block, whose batches were prefetched in the block before, are left out. A source is
 compared with memory within each round; the result is the median over the rounds, with quartiles. A step's data wait is
 the time until its batch arrives. One S3 source starts with an empty cache, the other with a full one.
 """

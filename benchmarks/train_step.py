@@ -5,8 +5,8 @@ python benchmarks/train_step.py [--device cuda|cpu] [--size small|base] [--rows 
 
 A step is forward and backward from cleared gradients (clipping and the optimizer are the same for all and have a
 benchmark of their own), with dropout 0.1. All contestants live in one process and take turns. The output has medians,
-also of the ratios to the eager form within each turn. ELC-BERT's heads run at masked positions only in every form, eager
-included, as in the published code; transformers' models run their head at all positions. MFU is model FLOPs
+also of the ratios to the eager form within each turn. ELC-BERT's heads run at masked positions only, in the eager form
+too, as in the published code; transformers' models run their head at all positions. MFU is model FLOPs
 (matrix products of forward and backward that must be done, `estimate_flops`) a second over the measured rate of one
 large matrix product. Peak memory: on a GPU the allocator's peak; on a CPU the largest resident size of a process that
 takes two steps of that contestant alone.
