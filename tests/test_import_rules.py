@@ -43,7 +43,7 @@ def files(folder: str) -> list[Path]:
 
 
 def folder_of(module: str) -> str:
-    """The folder directly below `elc_composer` that a module lies in; the module itself for the commands beside them."""
+    """The folder directly below `elc_composer` that holds a module; the name of a command beside the folders."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
 
