@@ -52,5 +52,5 @@ def get_cleaner(name: str, file: str | Path | None = None) -> Cleaner:
     if wanted in CLEANERS:
         return CLEANERS[wanted]
     nearest = difflib.get_close_matches(wanted, [*CLEANERS, *ALIASES], n=1, cutoff=0.0)[0]
-    subject = f"no cleaner for the file {file}" if name == "auto" else f"no cleaner {name!r}"
-    raise DataError(f"{subject} (nearest: {nearest}; `none` leaves the text unchanged)")
+    subject = f"no cleaner goes with the file {file}" if name == "auto" else f"no cleaner is called {name!r}"
+    raise DataError(f"{subject} (nearest: {nearest}; `none` leaves the text as it is)")
