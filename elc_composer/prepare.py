@@ -27,7 +27,6 @@ from elc_composer.parallelism import Precision, Strategy
 from elc_composer.stages import Stage, plan_stages
 from elc_composer.strict_yaml import to_yaml
 from elc_composer.tokenizer import check_data_tokenizer, load_tokenizer
-from streaming_prep.tokenizer import SPECIAL_TOKENS
 
 SAME_IN_A_RUN = (
     "seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking", "gradient_clip_norm", "data",
@@ -190,14 +189,15 @@ def prepared_tokenizer(config: DataConfig) -> str:
 
 
 def token_ids(tokenizer: PreTrainedTokenizerFast) -> TokenIds:
-    """Ids of the special tokens, which are the first of every BabyLM vocabulary."""
+    """Ids of the special tokens, and where maskable tokens and random replacements begin: at [TAB] and at [PAR]."""
     return TokenIds(
         vocab_size=len(tokenizer),
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         pad_id=tokenizer.pad_token_id,
         mask_id=tokenizer.mask_token_id,
-        num_special=len(SPECIAL_TOKENS),
+        first_random=tokenizer.convert_tokens_to_ids("[PAR]"),
+        first_maskable=tokenizer.convert_tokens_to_ids("[TAB]"),
     )
 
 
