@@ -99,7 +99,9 @@ def test_error_for_a_segment_that_is_too_long() -> None:
 def test_error_for_ids_outside_the_vocabulary() -> None:
     given = samples([4, 6])
     given[1]["input_ids"][2] = VOCAB_SIZE
-    with pytest.raises(DataError, match=rf"sample 41 has token id {VOCAB_SIZE}; ids must be from 0 to {VOCAB_SIZE - 1}"):
+    with pytest.raises(
+        DataError, match=rf"sample 41 has token id {VOCAB_SIZE}; ids must be from 0 to {VOCAB_SIZE - 1}"
+    ):
         COLLATOR(given)
     given[1]["input_ids"] = np.array([9, -2, 9])
     with pytest.raises(DataError, match=r"sample 41 has token id -2; ids must be from 0"):

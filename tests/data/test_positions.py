@@ -27,7 +27,9 @@ def batch_of(labels: Tensor) -> dict:
 
 @pytest.mark.parametrize("strategy", ["span", "token"])
 @pytest.mark.parametrize(("rows", "micro", "length"), [(48, 16, 128), (7, 3, 33), (2, 1, 4)])
-def test_positions_hold_each_label_once_and_have_one_length_per_shape(strategy: str, rows: int, micro: int, length: int) -> None:
+def test_positions_hold_each_label_once_and_have_one_length_per_shape(
+    strategy: str, rows: int, micro: int, length: int
+) -> None:
     split = LabelPositions(MaskingConfig(strategy=strategy))
     sizes: dict[int, set[int]] = {}
     for seed in range(5):
