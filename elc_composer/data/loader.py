@@ -23,7 +23,6 @@ from elc_composer.data.positions import LabelPositions
 from elc_composer.data.streaming import SegmentDataset
 from elc_composer.errors import DataError
 
-
 NO_LABELS = 1e-30
 """Weight of a microbatch without labels."""
 

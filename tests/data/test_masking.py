@@ -153,7 +153,7 @@ def test_share_of_empty_draws_and_lengths_of_spans() -> None:
 
 
 def test_the_replacement_of_the_later_span_stands_where_spans_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[MASK] over 1 to 5, then `kept` over 4 to 8: positions 4 and 5 have their tokens again, and all 8 are labelled."""
+    """[MASK] over 1 to 5, then `kept` over 4 to 8: positions 4 and 5 have their tokens again, all 8 labels stand."""
     keys = sample_keys(0, np.zeros(500), np.arange(500))
     decisions = uniforms(keys, REPLACEMENT, 2)
     key = keys[(decisions[:, 0] < 0.8) & (decisions[:, 1] >= 0.9)][:1]
