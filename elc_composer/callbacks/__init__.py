@@ -8,6 +8,7 @@ from .metrics_file import MetricsFile
 from .mixed_inputs import MixedInputMonitor
 from .preemption import Preemption
 from .seeded_steps import SeededSteps
+from .step_metrics import StepMetrics
 from .weight_distribution import WeightDistributionMonitor
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "MixedInputMonitor",
     "Preemption",
     "SeededSteps",
+    "StepMetrics",
     "WeightDistributionMonitor",
 ]
