@@ -61,7 +61,7 @@ class RunDescription(Callback):
     def _describe_to_mlflow(self, destination: MLFlowLogger, values: Mapping[str, Any]) -> None:
         import mlflow
 
-        run_id = destination._run_id  # Composer 0.32.1 has no public attribute for it
+        run_id: Any = destination._run_id  # Composer 0.32.1 has no public attribute for it
         client = mlflow.MlflowClient(tracking_uri=destination.tracking_uri)
         # MLflow refuses another value for a parameter; a resumed run keeps the values that it began with.
         known = client.get_run(run_id).data.params

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elc_composer.errors import DataError
+from elc_composer.common.errors import DataError
 from streaming_prep.cleaners import ALIASES, CLEANERS, Cleaner, get_cleaner
 from streaming_prep.cleaners.encyclopedia import STUB_LENGTH
 from tests.streaming_prep.cleaning_cases import CORPORA, clean
