@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from composer import ComposerModel
 from composer.metrics import LanguageCrossEntropy, LanguagePerplexity, MaskedAccuracy
 from torch import Tensor, nn
@@ -34,9 +35,7 @@ class ElcComposerModel(ComposerModel):
         super().__init__()
         self.model = model
         self.eval_metrics: dict[str, Metric] = {
-            "LanguageCrossEntropy": LanguageCrossEntropy(),
-            "LanguagePerplexity": LanguagePerplexity(),
-            "MaskedAccuracy": MaskedAccuracy(),
+            **language_metrics(),
             **(metrics or {}),
         }
         # Composer looks these up on the wrapped model itself; setattr keeps them out of the exported model's code.
@@ -71,6 +70,20 @@ class ElcComposerModel(ComposerModel):
         predicted = sum(batch["label_counts"]) if "label_counts" in batch else int((batch["labels"] != -100).sum())
         sequences, length = batch["input_ids"].shape
         return self.model.estimate_flops(sequences, length, predicted)
+
+
+def language_metrics() -> dict[str, Metric]:
+    """Composer's metrics of an evaluation. Their sums take torch's default dtype; bfloat16 would lose the counts."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return {
+            "LanguageCrossEntropy": LanguageCrossEntropy(),
+            "LanguagePerplexity": LanguagePerplexity(),
+            "MaskedAccuracy": MaskedAccuracy(),
+        }
+    finally:
+        torch.set_default_dtype(default)
 
 
 def label_positions(batch: Batch) -> Tensor:

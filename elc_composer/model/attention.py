@@ -29,10 +29,11 @@ def relative_position_buckets(bucket_size: int, max_positions: int) -> Tensor:
         `[2 * max_positions - 1]` int64, values in `0 .. 2 * bucket_size - 2`; entry `max_positions - 1 + (q - k)`
         belongs to a query at position q and a key at position k.
     """
-    # The published table was computed in float32 on the CPU; borders between buckets depend on it.
+    # The published table was computed in float32 on the CPU; borders between buckets depend on it. Integers divided
+    # by integers have the default dtype, which may be narrower: hence the explicit conversion.
     distance = torch.arange(1 - max_positions, max_positions, device="cpu")
     exact = bucket_size // 2
-    size = distance.abs().clamp(min=1)
+    size = distance.abs().clamp(min=1).float()
     growth = torch.log(size / exact) / math.log((max_positions - 1) / exact)
     wide = (torch.ceil(growth * (exact - 1)) + exact).long()
     bucket = torch.where(size <= exact, distance, wide * distance.sign())
