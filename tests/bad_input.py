@@ -180,7 +180,7 @@ CASES = [
     Case("norms of shards", FSDP2_NORMS, "callbacks.optimizer_monitor sees a rank's own part only"),
     Case("automatic microbatch", ["stages.0.device_train_microbatch_size=auto"], "auto needs a GPU"),
     Case("unknown kernels", ["model.kernels=fast"], "model.kernels 'fast' is none of auto, eager, torch, triton"),
-    Case("kernels for other devices", ["model.kernels=triton"], "model.kernels: triton needs a CUDA device"),
+    Case("kernels for other devices", ["model.kernels=triton"], "model.kernels=triton needs a CUDA device"),
     Case("microbatch", ["stages.0.device_train_microbatch_size=0"], "device_train_microbatch_size is 0"),
     Case("heads", ["model.num_attention_heads=0"], "model.num_attention_heads is 0"),
     Case("mask id", ["model.mask_token_id=5"], "model.mask_token_id is 5 but the tokenizer's is 4"),

@@ -19,6 +19,7 @@ from tests.model.triton_attention_cases import (  # noqa: F401
     test_padding,
     test_padding_with_fused_multiply_adds,
     test_recomputation_drops_the_same,
+    test_second_derivatives_are_refused,
     test_the_mask_does_not_depend_on_tiles,
     test_the_same_seed_gives_the_same_bits_and_another_does_not,
     triton_attention,

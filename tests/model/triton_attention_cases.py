@@ -276,6 +276,14 @@ def test_recomputation_drops_the_same() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+def test_second_derivatives_are_refused() -> None:
+    given = inputs(Case(5, batch=1, heads=1))
+    leaves = [leaf.detach().float().requires_grad_() for leaf in given[:3]]
+    out = triton_attention(*leaves, given.buckets, None, given.scale)
+    with pytest.raises(RuntimeError, match="set kernels=eager"):
+        torch.autograd.grad(out.sum(), leaves, create_graph=True)
+
+
 def test_operators_keep_to_torchs_rules() -> None:
     """Schema, fake kernels (shapes, dtypes, strides) and autograd registration, as torch.compile relies on them."""
     from elc_composer.model.triton_attention import attention_op
