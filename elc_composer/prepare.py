@@ -30,7 +30,8 @@ from elc_composer.tokenizer import check_data_tokenizer, load_tokenizer
 from streaming_prep.tokenizer import SPECIAL_TOKENS
 
 SAME_IN_A_RUN = (
-    "seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking", "gradient_clip_norm", "data",
+    "seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking", "gradient_clip_norm", "label_smoothing",
+    "data",
 )  # fmt: skip
 ORDER = ("train_split", "short_p", "shuffle", "shuffle_algo", "shuffle_seed", "shuffle_block_size", "epoch_size")
 SHARES = ("split", "proportion", "repeat", "choose")
@@ -134,6 +135,8 @@ def _check_same_run(config: RunConfig) -> None:
         # Cut short where the machine failed; it is written anew, and the checkpoint is what counts.
         return
     now = yaml.safe_load(to_yaml(config))
+    # Runs written before the key existed did not smooth.
+    before.setdefault("label_smoothing", 0.0)
     for tree in (before, now):
         for stage in tree.get("stages", []):
             stage.pop("device_train_microbatch_size", None)
@@ -228,6 +231,8 @@ def _check_numbers(config: RunConfig) -> None:
     clip = config.gradient_clip_norm
     if clip is not None and not 0 < clip < float("inf"):
         raise ConfigError(f"gradient_clip_norm is {clip}; it must be a finite number above 0, or null to clip nothing")
+    if not 0 <= config.label_smoothing < 1:
+        raise ConfigError(f"label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
 
 
 def _check_stage(stage: Stage, model: ElcConfig) -> None:

@@ -185,6 +185,7 @@ CASES = [
     Case("heads", ["model.num_attention_heads=0"], "model.num_attention_heads is 0"),
     Case("mask id", ["model.mask_token_id=5"], "model.mask_token_id is 5 but the tokenizer's is 4"),
     Case("seed", ["seed=-1"], "seed is -1; it must lie between 0 and"),
+    Case("label smoothing of everything", ["label_smoothing=1"], "label_smoothing is 1.0; it must be at least 0"),
     Case("clipping to nothing", ["gradient_clip_norm=0"], "gradient_clip_norm is 0.0; it must be a finite number"),
     Case("fraction that is no number", ["stages.0.fraction=nan"], "the fractions sum to nan"),
     Case("infinite rate", ["optimizer.lr=inf"], "lr is inf; it must be a finite number"),
