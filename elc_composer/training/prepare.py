@@ -188,6 +188,8 @@ def _check_numbers(config: RunConfig) -> None:
     clip = config.gradient_clip_norm
     if clip is not None and not 0 < clip < float("inf"):
         raise ConfigError(f"gradient_clip_norm is {clip}; it must be a finite number above 0, or null to clip nothing")
+    if not 0 <= config.label_smoothing < 1:
+        raise ConfigError(f"label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
 
 
 def _check_stage(stage: Stage, model: ElcConfig) -> None:

@@ -23,7 +23,8 @@ from elc_composer.training.stages import StageConfig
 log = logging.getLogger(__name__)
 
 SAME_IN_A_RUN = (
-    "seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking", "gradient_clip_norm", "data",
+    "seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking", "gradient_clip_norm", "label_smoothing",
+    "data",
 )  # fmt: skip
 ORDER = ("train_split", "short_p", "shuffle", "shuffle_algo", "shuffle_seed", "shuffle_block_size", "epoch_size")
 SHARES = ("split", "proportion", "repeat", "choose")

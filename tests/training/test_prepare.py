@@ -35,6 +35,7 @@ def continue_with(folder: Path, *overrides: str) -> None:
         ("masking.probability=0.3", r"another masking \(probability: "),
         ("gradient_clip_norm=1", "another gradient_clip_norm"),
         ("gradient_clip_norm=null", "another gradient_clip_norm"),
+        ("label_smoothing=0.1", r"another label_smoothing \(0.0 there, 0.1 here"),
         ("data.short_p=0.5", r"another data \(short_p: "),
         ("data.shuffle_seed=9", r"another data \(shuffle_seed: None there, 9 here"),
         ("data.streams.0.repeat=2", r"another data \(streams: "),
@@ -58,6 +59,16 @@ def test_error_for_a_setting_that_would_change_the_steps(override: str, told: st
 )
 def test_settings_that_change_no_step_may_change(override: str, tmp_path: Path) -> None:
     continue_with(tmp_path, override)
+
+
+def test_a_run_from_before_label_smoothing_goes_on_without_it(tmp_path: Path) -> None:
+    here = f"run_folder={tmp_path}"
+    record = yaml.safe_load(to_yaml(load_config(CONFIG, [here])))
+    del record["label_smoothing"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(record))
+    check_same_run(load_config(CONFIG, [here]))
+    with pytest.raises(ConfigError, match="another label_smoothing"):
+        check_same_run(load_config(CONFIG, [here, "label_smoothing=0.1"]))
 
 
 def resume_old(folder: Path, *overrides: str) -> MaskingConfig:
