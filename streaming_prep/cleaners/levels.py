@@ -21,7 +21,7 @@ def minimal(text: str) -> str:
 
 
 def full(text: str) -> str:
-    """Turn a stripped line of tokens into written text: spaces, contractions, quotation marks, punctuation, encoding."""
+    """Turn a stripped line of tokens into written text: spaces, contractions, quotes, punctuation, encoding."""
     text = space_quotes(join_contractions(space_marks(squeeze(text))))
     return minimal(normalize_punctuation(text))
 
