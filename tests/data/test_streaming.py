@@ -284,9 +284,9 @@ def test_impossible_settings_are_named(prepared: Path) -> None:
     ]:
         with pytest.raises(ConfigError, match=named):
             replace(config, **change)
-    with pytest.raises(ConfigError, match="give it as remote"):
+    with pytest.raises(ConfigError, match="set it as remote"):
         StreamConfig(local="s3://bucket/data")
-    with pytest.raises(ConfigError, match="at most one"):
+    with pytest.raises(ConfigError, match="more than one of proportion"):
         StreamConfig(local="a", repeat=2.0, choose=3)
     with pytest.raises(ConfigError, match=r"data\.streams is empty"):
         build(DataConfig())
