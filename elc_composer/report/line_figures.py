@@ -22,6 +22,8 @@ MARKER_POINTS = 30
 """Curves of at most this many points have a marker at each."""
 FAINT_RANGE = (0.5, 99.5)
 """Percentiles of a faint curve that the value axis covers, so that one spike does not flatten the rest."""
+LARGEST_END = 1e300
+"""Beyond it the axis is left to Plotly: its ends with a margin would be infinite."""
 LABEL_WIDTH = 44
 """Characters of a legend entry on a line; more do not fit on a phone."""
 LARGE_MARGINS = {"t": 24, "r": 12, "b": 40, "l": 52}
@@ -181,11 +183,15 @@ def _layout(chart: Chart, legend: bool) -> Figure:
 def _value_axis(chart: Chart) -> Figure:
     """The value axis adapts to the curves that are shown, within the ends of all of them."""
     if chart.range is not None:
-        return {"range": list(chart.range)}
+        low, high = chart.range
+        margin = RANGE_MARGIN / 2 * (high - low)
+        return {"range": [low - margin, high + margin]}
     ends = [end for line in chart.lines for end in _ends(line)]
     if not ends:
         return {}
     low, high = min(ends), max(ends)
+    if max(-low, high) > LARGEST_END:
+        return {}
     if high - low < 1e-3 * abs(high):
         margin = abs(high) / 10 or 1  # differences by rounding alone would fill the chart
         return {"range": [low - margin, high + margin]}
