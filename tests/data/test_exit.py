@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,11 +51,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> Iterator[Path]:
+def temporary(tmp_path: Path) -> Path:
     """The process's folder for temporary files."""
     folder = tmp_path / "temporary"
     folder.mkdir()
-    yield folder
+    return folder
 
 
 def start(root: Path, temporary: Path, workers: int, ending: str) -> tuple[subprocess.Popen[str], list[int]]:
