@@ -8,6 +8,7 @@ from streaming.base.hashing import is_hash
 from streaming.base.shuffle import algos
 from streaming.base.util import bytes_to_int
 
+from elc_composer.common.addresses import is_address, parse_optional_address
 from elc_composer.common.errors import ConfigError
 
 
@@ -29,8 +30,11 @@ class StreamConfig:
     """Or: how many of its samples come in an epoch."""
 
     def __post_init__(self) -> None:
-        if self.local is not None and "://" in self.local:
+        if self.local is not None and (is_address(self.local) or "://" in self.local):
+            parse_optional_address(self.local, "data.streams: local")
             raise ConfigError(f"data.streams: local is {self.local!r}, an address: give it as remote.")
+        if self.remote is not None:
+            parse_optional_address(self.remote, "data.streams: remote")
         if sum(weight is not None for weight in (self.proportion, self.repeat, self.choose)) > 1:
             raise ConfigError("data.streams: give at most one of proportion, repeat and choose.")
         for key in ("proportion", "repeat", "choose"):

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from elc_composer.common.errors import DataError
+from elc_composer.common.addresses import refuse_addresses
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.report.export import write_pictures, write_tables
 from elc_composer.report.files import read_runs
 from elc_composer.report.page import write_page
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     out = options.out or (options.runs[0] / "report.html" if len(options.runs) == 1 else Path("report.html"))
     try:
+        refuse_addresses(vars(options))
         runs = read_runs(options.runs)
         try:
             path = write_page(runs, out)
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{len(write_pictures(runs, options.png))} pictures in {options.png}")
         if options.csv:
             print(f"{len(write_tables(runs, options.csv))} tables in {options.csv}")
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -32,7 +32,7 @@ from streaming.base.dataset import _ShardState
 from streaming.base.world import World
 
 from elc_composer.common.errors import ConfigError, DataError
-from elc_composer.common.storage import LONGEST_PAUSE, Unreachable, patiently
+from elc_composer.common.storage import LONGEST_PAUSE, Unreachable, retry
 from elc_composer.data.collate import Segment
 from elc_composer.data.streaming.cache_limit import check_cache_limit
 from elc_composer.data.streaming.checked_stream import CheckedStream
@@ -182,7 +182,7 @@ class SegmentDataset(StreamingDataset):
             DataError: naming the shard.
         """
         if blocking:
-            patiently(lambda: self._prepare_now(shard_id), self.outage_tolerance)
+            retry(lambda: self._prepare_now(shard_id), self.outage_tolerance)
             self._prepared.add(shard_id)
             return
         # The thread that downloads ahead asks for every sample, each time through a lock file.
