@@ -68,7 +68,9 @@ class DataConfig:
     """None: the run's seed."""
     shuffle_block_size: int | None = None
     num_canonical_nodes: int | None = None
-    """Set it for runs that may resume on another number of nodes: the order of samples hangs on it."""
+    """The order of samples depends on it: set it for runs that may resume on another number of nodes. An epoch leaves
+    out up to this many samples, since every canonical node needs equally many; null: the number of nodes, times 64
+    for `py1s` and `py2s`."""
     epoch_size: int | None = None
     """Samples of an epoch, shared out by the streams' proportions (or sizes)."""
     predownload: int | None = None

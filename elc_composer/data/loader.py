@@ -144,6 +144,7 @@ def build_train_loader(
     """
     shuffle_seed = seed if config.shuffle_seed is None else config.shuffle_seed
     dataset = _open(config, seq_length, config.train_split, device_batch_size, config.shuffle, shuffle_seed + stage)
+    dataset.check_epoch()
     collator = MaskingCollator(
         seq_length=seq_length,
         masking=masking,
