@@ -17,6 +17,8 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from elc_composer.callbacks.metrics_file import read_metrics
+from elc_composer.common.addresses import refuse_addresses
+from elc_composer.common.errors import ConfigError
 from elc_composer.figures.curves import draw_curves
 from streaming_prep.toy.write import write_toy_language
 
@@ -41,6 +43,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the toy language")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"replace a value of {CONFIG}")
     options = parser.parse_intermixed_args()
+    try:
+        refuse_addresses({"--out": options.out})
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     out: Path = options.out
     if out.exists() and any(out.iterdir()) and not (out / "toy").is_dir():
         sys.exit(f"error: {out} holds something else than a quickstart; name an empty folder with --out")

@@ -18,6 +18,7 @@ from composer.utils import dist, get_device
 
 from elc_composer.callbacks import BadLoss, LossGuard, Preemption
 from elc_composer.callbacks.loss_guard import OnBadLoss
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.process_group import join_process_group
 from elc_composer.common.storage import Unreachable
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preemption = Preemption()
     try:
         config = load_config(options.config, options.overrides)
+        refuse_addresses({"run_folder": config.run_folder})
         join_process_group(get_device(None), config.parallelism.dist_timeout)
         if options.dry_run or config.dry_run:
             dry_run(config)
@@ -120,6 +122,7 @@ def check_run_folder(folder: Path) -> None:
     Raises:
         ConfigError: naming what is in the way.
     """
+    refuse_addresses({"run_folder": str(folder)})
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ConfigError(f"run_folder {folder} cannot be written: {there} is no folder; name another")

@@ -9,17 +9,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.engines import ENGINES
 from streaming_prep.packing import PACKINGS
 from streaming_prep.screen import Screen
 from streaming_prep.settings import ERRORS, BuildSettings
+from streaming_prep.transfer import is_remote
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it is done, 1 where verification finds damage, 2 for input that cannot work."""
     options = _parser().parse_args(arguments)
     try:
+        _check_places(options)
         code: int = options.run(options)
         sys.stdout.flush()
         return code
@@ -33,6 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(_os_sentence(error))
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from what is finished", 130)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Check addresses before any work; options that take a local path only are of type Path."""
+    for option in ("out", "folder"):
+        if (place := getattr(options, option, None)) is not None:
+            is_remote(place, "--out" if option == "out" else "DIR|URL")
+    refuse_addresses({name: value for name, value in vars(options).items() if isinstance(value, (Path, list))})
 
 
 def _fail(sentence: str, code: int = 2) -> int:

@@ -12,7 +12,7 @@ from composer.utils import dist
 from streaming.base.world import World
 
 from elc_composer.common.errors import ConfigError, DataError
-from elc_composer.common.storage import START_PATIENCE, patiently, reason_of
+from elc_composer.common.storage import START_PATIENCE, describe, retry
 from elc_composer.data.config import DataConfig
 from elc_composer.data.paths import StreamPlace, resolve_all
 from elc_composer.data.samples import problem_of
@@ -106,10 +106,10 @@ def _first_samples(place: StreamPlace, shard_info: dict[str, Any], config: DataC
     )
     world = World(num_nodes=1, ranks_per_node=1, workers_per_rank=1, worker=0)
     try:
-        shard = patiently(lambda: stream.get_shards(world, False), START_PATIENCE)[0]
-        patiently(lambda: stream.prepare_shard(shard), START_PATIENCE)
+        shard = retry(lambda: stream.get_shards(world, False), START_PATIENCE)[0]
+        retry(lambda: stream.prepare_shard(shard), START_PATIENCE)
         return [shard[i]["input_ids"] for i in range(min(len(shard), SAMPLES_READ))]
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{place.source} cannot be read ({reason_of(error)}); prepare it again") from error
+        raise DataError(f"{place.source} cannot be read ({describe(error)}); prepare it again") from error

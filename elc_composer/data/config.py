@@ -8,6 +8,7 @@ from streaming.base.hashing import is_hash
 from streaming.base.shuffle import algos
 from streaming.base.util import bytes_to_int
 
+from elc_composer.common.addresses import is_address, parse_optional_address
 from elc_composer.common.errors import ConfigError
 
 
@@ -29,8 +30,11 @@ class StreamConfig:
     """Alternative to `proportion`: number of its samples per epoch."""
 
     def __post_init__(self) -> None:
-        if self.local is not None and "://" in self.local:
+        if self.local is not None and (is_address(self.local) or "://" in self.local):
+            parse_optional_address(self.local, "data.streams: local")
             raise ConfigError(f"data.streams: local is {self.local!r}, an address; set it as remote")
+        if self.remote is not None:
+            parse_optional_address(self.remote, "data.streams: remote")
         if sum(weight is not None for weight in (self.proportion, self.repeat, self.choose)) > 1:
             raise ConfigError(
                 f"data.streams: {self.name} sets more than one of proportion, repeat and choose; keep one"
@@ -69,8 +73,9 @@ class DataConfig:
     shuffle_block_size: int | None = None
     """Samples within which StreamingDataset shuffles; null: its default."""
     num_canonical_nodes: int | None = None
-    """Number of nodes that the sample order is made for; set it for runs that may resume on another number of nodes.
-    null: StreamingDataset's default."""
+    """Number of nodes that the sample order is made for; set it for runs that may resume on another number of nodes. An
+    epoch leaves out up to this many samples, since all canonical nodes get equally many. null: the number of nodes,
+    times 64 for the algorithms `py1s` and `py2s`."""
     epoch_size: int | None = None
     """Samples of an epoch, divided by the proportions (or sizes) of the streams; null: all samples."""
     predownload: int | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from elc_composer.common.addresses import parse_optional_address
 from elc_composer.common.errors import DataError
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, SUPPLEMENT_PARADIGMS, phenomenon_of
 from elc_composer.prepared.index_safety import check_shards
@@ -39,7 +40,7 @@ def read_minimal_pairs(location: str | Path) -> list[MinimalPair]:
     Files are read in the order of their paths. Raises `DataError` naming file and line: bad JSON, a missing key, an
     empty sentence, a pair id that a paradigm has twice, a paradigm that is neither known nor explained by its line.
     """
-    if "://" in str(location):
+    if parse_optional_address(location, "minimal pairs") is not None:
         with tempfile.TemporaryDirectory(prefix="minimal_pairs_") as folder:
             return _checked(_from_mds(Path(folder), remote=str(location)), str(location))
     path = Path(location)
@@ -141,20 +142,15 @@ def _from_mds(folder: Path, remote: str | None = None) -> Iterator[MinimalPair]:
     # StreamingDataset, which would take shared memory and shuffle or repeat samples to fill its ranks.
     from streaming.base.compression import decompress
     from streaming.base.format import reader_from_json
-    from streaming.base.storage import CloudDownloader
 
-    downloader = CloudDownloader.get(remote) if remote else None
+    from elc_composer.common.storage import fetch
 
-    def fetch(name: str) -> bytes:
-        local = folder / name
-        if downloader is not None:
-            assert remote is not None
-            downloader.direct_download(remote.rstrip("/") + "/" + name, str(local))
-        return local.read_bytes()
+    def read(name: str) -> bytes:
+        return fetch(f"{remote.rstrip('/')}/{name}") if remote else (folder / name).read_bytes()
 
     columns = [column.name for column in fields(MinimalPair)]
     try:
-        shards = json.loads(fetch("index.json"))["shards"]
+        shards = json.loads(read("index.json"))["shards"]
     except Exception as error:  # every store has errors of its own for a bucket or file that is not there
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(f"no MDS folder of minimal pairs at {remote or folder} ({reason})") from None
@@ -167,7 +163,7 @@ def _from_mds(folder: Path, remote: str | None = None) -> Iterator[MinimalPair]:
                 raise DataError(f"{remote or folder} holds no minimal pairs: its shards lack the columns {lacking}")
             stored = shard["zip_data"] or shard["raw_data"]
             try:
-                data = fetch(stored["basename"])
+                data = read(stored["basename"])
                 raw = decompress(shard["compression"], data) if shard["zip_data"] else data
                 (Path(unpacked) / shard["raw_data"]["basename"]).write_bytes(raw)
                 samples = list(reader_from_json(unpacked, None, shard))

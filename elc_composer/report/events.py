@@ -58,7 +58,7 @@ def _stages(run: RunFolder) -> Iterator[Event]:
     stages, steps = run.get("stages"), run.get("max_steps")
     if not isinstance(stages, list) or not is_step(steps):
         return
-    fractions = [stage.get("fraction") if isinstance(stage, dict) else None for stage in stages]
+    fractions: list[Any] = [stage.get("fraction") if isinstance(stage, dict) else None for stage in stages]
     if not all(is_number(fraction) and 0 <= fraction <= 1 for fraction in fractions):
         return
     reached = 0.0

@@ -9,7 +9,7 @@ from composer.algorithms import GradientClipping
 from composer.utils import dist, reproducibility
 
 from elc_composer.callbacks import GradientNorm, LossGuard, Preemption, SeededSteps
-from elc_composer.checkpoints.s3 import Bucket, Mirror, Place
+from elc_composer.checkpoints.s3 import Bucket, Mirror
 from elc_composer.checkpoints.save import CheckpointWriter
 from elc_composer.data.loader import build_eval_loader, build_train_loader
 from elc_composer.evaluation.in_training.evaluators import MinimalPairEvaluators, minimal_pair_evaluators
@@ -85,7 +85,7 @@ def build_saver(run: Run, events: EventLog) -> CheckpointWriter | None:
         return None
     mirror = None
     if config.remote is not None and dist.get_global_rank() == 0:
-        mirror = Mirror(Bucket(Place.parse(config.remote)), config.keep)
+        mirror = Mirror(Bucket(config.remote), config.keep)
     return CheckpointWriter(
         folder,
         config.save_interval,

@@ -7,16 +7,17 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from composer.utils import dist, get_file, maybe_create_object_store_from_uri, parse_uri
+from composer.utils import dist
 
+from elc_composer.common.addresses import is_address, local_path
+from elc_composer.common.errors import DataError
+from elc_composer.common.storage import fetch
 from elc_composer.data.config import DataConfig, StreamConfig
-from elc_composer.data.paths import is_address
 
 FILE = "metadata.json"
 PACKAGES = ("elc-composer", "torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers", "numpy")
@@ -72,15 +73,11 @@ def _commit(package: Path) -> dict[str, Any] | None:
 
 def _manifest_hash(stream: StreamConfig) -> str | None:
     """SHA-256 of a stream's `manifest.json`, which holds those of sources and shards; None where there is none."""
-    root = (stream.remote or stream.local or "").removeprefix("file://").rstrip("/")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(root) / "manifest.json"
-        if is_address(root):
-            path = Path(folder) / "manifest.json"
-            try:
-                _, _, key = parse_uri(root)
-                store = maybe_create_object_store_from_uri(root)
-                get_file(f"{key.rstrip('/')}/manifest.json", str(path), store, progress_bar=False)
-            except Exception:  # each store raises its own; data without a manifest train as well
-                return None
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    root = local_path(stream.remote or stream.local or "").rstrip("/")
+    if is_address(root):
+        try:
+            return hashlib.sha256(fetch(f"{root}/manifest.json")).hexdigest()
+        except DataError:  # data without a manifest can be trained on as well
+            return None
+    path = Path(root) / "manifest.json"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.toy.write import write_toy_language
 
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--words", type=int, default=300_000, help="words of the training text (default 300000)")
     options = parser.parse_args(arguments)
     try:
+        refuse_addresses(vars(options))
         language = write_toy_language(options.out, options.seed, options.words)
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
