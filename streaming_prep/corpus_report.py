@@ -9,7 +9,8 @@ from elc_composer.common.errors import ConfigError
 from elc_composer.prepared.tokenizer_files import load_tokenizer
 from streaming_prep.chunks import read_texts, scan
 from streaming_prep.cleaners import CLEANERS
-from streaming_prep.discover import SPLITS, Source, discover
+from streaming_prep.corpus_files import SPLITS
+from streaming_prep.discover import Source, discover
 from streaming_prep.sentences import split_sentences
 from streaming_prep.tokenizer_report import report_tokenizer
 

@@ -14,7 +14,8 @@ from elc_composer.common.files import atomic_file, sha256_file
 from elc_composer.prepared.tokenizer_files import load_tokenizer, tokenizer_file, vocabulary_size
 from streaming_prep.chunks import Scan, scan
 from streaming_prep.cleaners import CLEANERS
-from streaming_prep.discover import SPLITS, Source, discover
+from streaming_prep.corpus_files import SPLITS, name_files
+from streaming_prep.discover import Source, discover, notes_on
 from streaming_prep.job_functions import (
     clean_chunk,
     counts_path,
@@ -79,16 +80,26 @@ class Built:
 def scan_sources(settings: BuildSettings, engine: Engine, screen: Screen) -> list[ScannedSource]:
     """Find the corpus files, digest them and find where to cut them. Raises `DataError`; see `discover` and `scan`."""
     sources = discover(settings.corpus, settings.cleaner)
-    for corpus in sorted({source.corpus for source in sources if source.cleaner == "none"}):
-        if settings.cleaner == "auto":
-            screen.say(f"no cleaner is known for {corpus!r}: its text is taken as it is")
+    for note in notes_on(settings.corpus, sources, settings.cleaner):
+        screen.say(note)
     with screen.stage("scan", len(sources), "file") as progress:
         scans: dict[int, Scan] = {}
         tasks = [(source, settings.errors, settings.chunk_bytes, settings.max_line_bytes) for source in sources]
         for index, result in engine(_scan, tasks):
             scans[index] = result
             progress(1)
+    same = _same_content(sources, scans)
+    if same:
+        screen.say(f"files of the same content, all read: {name_files(same)}; if one is a copy, remove it")
     return [ScannedSource(source, scans[index]) for index, source in enumerate(sources)]
+
+
+def _same_content(sources: list[Source], scans: dict[int, Scan]) -> list[Path]:
+    """The first group of files with equal bytes; empty if all files differ."""
+    groups: dict[str, list[Path]] = {}
+    for index, source in enumerate(sources):
+        groups.setdefault(scans[index].sha256, []).append(source.path)
+    return next((paths for paths in groups.values() if len(paths) > 1), [])
 
 
 def _scan(task: tuple[Source, str, int, int]) -> Scan:

@@ -10,7 +10,7 @@ from typing import Any
 from elc_composer.common.errors import DataError
 from elc_composer.common.files import atomic_file, digest, fsync_folder, place, sha256_file, write_json
 from elc_composer.prepared.tokenizer_files import load_tokenizer, save_tokenizer, vocabulary_size
-from streaming_prep.discover import SPLITS
+from streaming_prep.corpus_files import SPLITS
 from streaming_prep.manifest import FORMAT_VERSION, MANIFEST, Manifest
 from streaming_prep.mds_shards import name_shard, write_index
 from streaming_prep.pipeline import Built, Output

@@ -38,7 +38,7 @@ def test_an_empty_file(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_missing_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(run(tmp_path / "nowhere", tmp_path / "out"), tmp_path / "out", capsys)
-    assert f"{tmp_path / 'nowhere'} is not there" in line
+    assert f"{tmp_path / 'nowhere'} does not exist" in line
 
 
 def test_nothing_left_after_cleaning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
