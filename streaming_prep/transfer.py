@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.files import digest, sha256_file, write_json
-from streaming_prep.manifest import MANIFEST
+from elc_composer.prepared.layout import MANIFEST
 
 
 def is_remote(place: str | Path) -> bool:

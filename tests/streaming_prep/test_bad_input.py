@@ -126,7 +126,7 @@ def test_two_builds_in_one_folder(corpus: Path, tmp_path: Path, capsys: pytest.C
     (out / ".work").mkdir(parents=True)
     with open(out / ".work" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "another build is at work" in refused(run(corpus, out), out, capsys)
+        assert "another build uses" in refused(run(corpus, out), out, capsys)
 
 
 def test_a_file_that_is_no_tokenizer_stops_before_any_work(
@@ -146,7 +146,7 @@ def test_a_manifest_of_something_else_is_left_alone(
     out.mkdir()
     (out / "manifest.json").write_text('{"name": "an app"}')
     assert run(corpus, out) == 2
-    assert "is there and not from a build" in capsys.readouterr().err
+    assert "exists but was not written by streaming_prep" in capsys.readouterr().err
     assert contents(out) == {"manifest.json": b'{"name": "an app"}'}
 
 
@@ -157,7 +157,7 @@ def test_a_work_folder_with_other_files_is_left_alone(
     work.mkdir()
     (work / "thesis.tmp").write_text("precious")
     line = refused(run(corpus, tmp_path / "out", "--work", str(work)), tmp_path / "out", capsys)
-    assert "holds other things (thesis.tmp)" in line
+    assert "holds other files (thesis.tmp)" in line
     assert (work / "thesis.tmp").read_text() == "precious"
 
 

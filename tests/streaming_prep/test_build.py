@@ -99,7 +99,7 @@ def test_the_bytes_are_the_same_again(prepared: Path, corpus: Path, tmp_path: Pa
 def test_shards_written_by_several_processes_are_the_same(
     prepared: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming_prep.pipeline._TOKENS_WORTH_WORKERS", 0)
+    monkeypatch.setattr("streaming_prep.outputs._TOKENS_WORTH_WORKERS", 0)
     build_small(corpus, tmp_path / "out", workers=2)
     assert contents(tmp_path / "out") == contents(prepared)
 
@@ -114,13 +114,13 @@ def test_a_finished_build_is_left_alone(prepared: Path, corpus: Path, capsys: py
 
 def test_concat_holds_the_text_once(corpus: Path, tmp_path: Path) -> None:
     manifest = build_small(corpus, tmp_path / "out", packing="concat")
-    figures = manifest["outputs"]["seq_48/train"]
-    assert (figures["duplication"], figures["dropped"]) == (0, 0)
-    assert figures["tokens"] == figures["source_tokens"]
-    assert figures["utilisation"] > 0.999
-    aware = build_small(corpus, tmp_path / "aware", packing="concat", document_aware=True)["outputs"]["seq_48/train"]
-    assert aware["tokens"] == aware["source_tokens"]
-    assert aware["utilisation"] < figures["utilisation"]
+    figures = manifest.outputs["seq_48/train"]
+    assert (figures.duplication, figures.dropped) == (0, 0)
+    assert figures.tokens == figures.source_tokens
+    assert figures.utilisation > 0.999
+    aware = build_small(corpus, tmp_path / "aware", packing="concat", document_aware=True).outputs["seq_48/train"]
+    assert aware.tokens == aware.source_tokens
+    assert aware.utilisation < figures.utilisation
 
 
 def test_a_given_tokenizer_is_taken_as_it_is(prepared: Path, corpus: Path, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_more_than_65536_entries_are_written_as_uint32(prepared: Path, corpus: P
     (tmp_path / "tokenizer.json").write_text(json.dumps(description))
     out = tmp_path / "out"
     manifest = build_small(corpus, out, tokenizer=tmp_path / "tokenizer.json")
-    assert {output["column_dtype"] for output in manifest["outputs"].values()} == {"uint32"}
+    assert {output.column_dtype for output in manifest.outputs.values()} == {"uint32"}
     small = np.concatenate(segments(prepared, "seq_48/dev")).astype(np.int64)
     small[small == vocabulary["unmet69999"]] = 69_999
     large = np.concatenate(segments(out, "seq_48/dev"))
@@ -224,7 +224,7 @@ def test_documents_are_counted_whatever_the_chunks(tmp_path: Path) -> None:
     (corpus / "wikipedia.txt").write_text(articles)
     for chunk_bytes in (300, 1 << 20):
         manifest = build_small(corpus, tmp_path / str(chunk_bytes), chunk_bytes=chunk_bytes, seq_lengths=[16])
-        assert {source["corpus"]: source["documents"] for source in manifest["sources"]} == {
+        assert {source.corpus: source.documents for source in manifest.sources} == {
             "rows": 40,
             "wikipedia": 30,
         }
