@@ -98,5 +98,6 @@ def _publish_tokenizer(built: Built, folder: Path) -> TokenizerEntry:
     # Not .txt: the prepared folder may lie within the corpus folder, and an unfinished one would be read as text.
     with atomic_file(folder / "report.md") as file:
         file.write(b"```text\n" + built.report.data.read_bytes() + b"```\n")
+    place(built.report.frequencies, folder / "frequencies.tsv")
     sha256 = sha256_file(folder / "tokenizer.json")
     return TokenizerEntry(f"{TOKENIZER}/tokenizer.json", sha256, built.tokenizer.vocab_size)

@@ -9,6 +9,7 @@ from typing import Any
 from elc_composer.common.errors import ConfigError
 from streaming_prep.chunks import CHUNK_BYTES, MAX_LINE_BYTES
 from streaming_prep.packing import PACKINGS
+from streaming_prep.train_tokenizer import MARKERS
 
 ERRORS = ("strict", "replace", "ignore")
 MAX_SEQ_LENGTH = 1_000_000
@@ -31,6 +32,8 @@ class BuildSettings:
     """Entries of the trained tokenizer."""
     min_frequency: int = 10
     """Number of occurrences of a pair that tokenizer training needs to merge it."""
+    tokenizer_markers: str = "removed"
+    """[PAR] and [TAB] in tokenizer training: `removed` or `published`; see `streaming_prep.train_tokenizer`."""
     seq_lengths: list[int] = field(default_factory=lambda: [128, 512])
     """Sequence lengths in tokens, with [CLS] and [SEP]; each has its own folder."""
     packing: str = "published"
@@ -55,6 +58,12 @@ class BuildSettings:
             )
         if self.errors not in ERRORS:
             raise ConfigError(f"--errors {self.errors} is unknown; give one of {', '.join(ERRORS)}")
+        if self.tokenizer_markers not in MARKERS:
+            raise ConfigError(
+                f"--tokenizer-markers {self.tokenizer_markers} is unknown; give one of {', '.join(MARKERS)}"
+            )
+        if self.tokenizer is not None and self.tokenizer_markers != "removed":
+            raise ConfigError("--tokenizer-markers has no effect with --tokenizer, which is not trained; remove it")
         if not self.seq_lengths or min(self.seq_lengths) < 3:
             raise ConfigError("--seq-length must be at least 3: [CLS], one token and [SEP]")
         if max(self.seq_lengths) > MAX_SEQ_LENGTH:
@@ -83,7 +92,7 @@ class BuildSettings:
         for name in ("corpus", "chunk_bytes", "max_line_bytes"):
             del values[name]
         if self.tokenizer is not None:
-            del values["vocab_size"], values["min_frequency"]
+            del values["vocab_size"], values["min_frequency"], values["tokenizer_markers"]
         values["tokenizer"] = "given" if self.tokenizer is not None else "trained"
         values["seq_lengths"] = self.lengths()
         return values

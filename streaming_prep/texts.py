@@ -68,6 +68,7 @@ class TokenText:
 
 def clean_sources(runner: StageRunner, sources: Sequence[ScannedSource]) -> list[CleanText]:
     """Clean all chunks of all sources, in order."""
+    settings = runner.settings
     places: list[tuple[int, bool]] = []
     jobs: list[CleanChunk] = []
     for index, scanned in enumerate(sources):
@@ -78,8 +79,8 @@ def clean_sources(runner: StageRunner, sources: Sequence[ScannedSource]) -> list
                 opens_file=chunk.start == 0,
                 cleaner=source.cleaner,
                 form=source.form,
-                errors=runner.settings.errors,
-                count=runner.settings.tokenizer is None and source.split == "train",
+                errors=settings.errors,
+                count=settings.tokenizer_markers if settings.tokenizer is None and source.split == "train" else None,
                 version=runner.version,
             )
             jobs.append(CleanChunk(runner.work, spec, source.path, chunk.start, chunk.size, chunk.first_line))

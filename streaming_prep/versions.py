@@ -22,7 +22,7 @@ _PACKAGES = (
 )
 _COMPOSER = Path(elc_composer.__file__).parent
 CODE = (Path(__file__).parent, _COMPOSER / "__init__.py", _COMPOSER / "common", _COMPOSER / "prepared")
-"""Files, and folders of Python files, that decide what a build writes. A test checks that a build imports nothing else."""
+"""Files and folders whose code decides what a build writes. A test checks that a build imports no other own module."""
 
 
 def versions() -> dict[str, str]:

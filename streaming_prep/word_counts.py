@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from elc_composer.common.errors import DataError
 from elc_composer.common.json_files import read_json
 from elc_composer.prepared.tokenizer_files import SPECIAL_TOKENS
-from streaming_prep.train_tokenizer import plain_text, train_tokenizer, wordpiece_trainer
+from streaming_prep.train_tokenizer import train_tokenizer, training_text, wordpiece_trainer
 
 _COPIES = 50
 
@@ -32,9 +32,9 @@ class PieceCounts:
         self.opening: Counter[str] = Counter()
         self.inner: Counter[str] = Counter()
 
-    def add(self, sentences: Iterable[str]) -> None:
-        """Count sentences of `streaming_prep.sentences`."""
-        for sentence in plain_text(sentences):
+    def add(self, sentences: Iterable[str], markers: str = "removed") -> None:
+        """Count sentences of `streaming_prep.sentences`; for `markers` see `training_text`."""
+        for sentence in training_text(sentences, markers):
             pieces = sentence.split(" ")
             if pieces != sentence.split():
                 self.opening[sentence] += 1

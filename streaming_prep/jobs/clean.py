@@ -25,8 +25,8 @@ class CleanSpec:
     cleaner: str
     form: str
     errors: str
-    count: bool
-    """Count the sentences' pieces too, to train the tokenizer."""
+    count: str | None
+    """Count the sentences' pieces too, to train the tokenizer with these markers; see `training_text`."""
     version: str
 
 
@@ -67,9 +67,9 @@ class CleanChunk(Job[Cleaned]):
                     file.write(sentence.encode() + b"\n")
                 if self.spec.form == "jsonl":
                     file.write(b"\n")
-        if self.spec.count:
+        if self.spec.count is not None:
             counts = PieceCounts()
-            counts.add(read_sentences(self.data))
+            counts.add(read_sentences(self.data), self.spec.count)
             with atomic_file(self.counts) as file:
                 file.write(counts.to_json())
         return Cleaned(words=sum(len(line.split()) for lines in texts for line in lines))

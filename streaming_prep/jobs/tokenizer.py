@@ -99,6 +99,11 @@ class ReportOnTokenizer(Job[Done]):
     tokens: list[Path]
     sentences: list[Path]
 
+    @property
+    def frequencies(self) -> Path:
+        """Occurrences of all pieces; see `TokenizerReport.frequency_table`."""
+        return self.beside(".frequencies")
+
     def _run(self) -> Done:
         tokenizer = Tokenizer.from_file(str(self.tokenizer))
         counts = np.zeros(vocabulary_size(tokenizer), np.int64)
@@ -106,7 +111,9 @@ class ReportOnTokenizer(Job[Done]):
             counts += np.bincount(np.fromfile(path, self.spec.dtype), minlength=len(counts))
         sentences = chain.from_iterable(read_sentences(path) for path in self.sentences)
         samples = show_samples(tokenizer, islice(filter(None, sentences), SAMPLES))
-        write_text(self.data, summarize(counts, self.spec.words, samples).render() + "\n")
+        report = summarize(tokenizer, counts, self.spec.words, samples)
+        write_text(self.frequencies, report.frequency_table())
+        write_text(self.data, report.render() + "\n")
         return Done()
 
 

@@ -76,7 +76,7 @@ def test_a_full_disk_stops_and_a_freed_one_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_after_a_while)
         line = refused(run(corpus, tmp_path / "out"), tmp_path / "out", capsys)
-    assert "no space is left for shard; make room" in line
+    assert "no space left for shard; free some space" in line
     assert run(corpus, tmp_path / "out") == 0
     assert run(corpus, tmp_path / "undisturbed") == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")

@@ -45,9 +45,8 @@ def test_the_folder_holds_what_training_reads_and_nothing_else(prepared: Path) -
     assert {"manifest.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"} <= names
     folders = {name.rsplit("/", 1)[0] for name in names if name.startswith("seq_")}
     assert folders == {"seq_16/train", "seq_16/dev", "seq_48/train", "seq_48/dev"}
-    patterns = (
-        r"manifest\.json|tokenizer/(.*\.json|report\.md)|seq_\d+/(train|dev)/(index\.json|shard\.\d{5}\.mds\.zstd)"
-    )
+    tokenizer = r"tokenizer/(.*\.json|report\.md|frequencies\.tsv)"
+    patterns = rf"manifest\.json|{tokenizer}|seq_\d+/(train|dev)/(index\.json|shard\.\d{{5}}\.mds\.zstd)"
     assert all(re.fullmatch(patterns, name) for name in names)
     assert "seq_16/train/shard.00001.mds.zstd" in names, "the corpus is large enough for several shards"
 
@@ -228,12 +227,3 @@ def test_documents_are_counted_whatever_the_chunks(tmp_path: Path) -> None:
             "rows": 40,
             "wikipedia": 30,
         }
-
-
-def test_the_report_beside_the_tokenizer_is_what_the_command_prints(
-    prepared: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["tokenizer-report", str(prepared / "tokenizer"), "--corpus", str(corpus)]) == 0
-    printed = capsys.readouterr().out
-    assert "coverage" in printed
-    assert (prepared / "tokenizer" / "report.md").read_text() == f"```text\n{printed}```\n"
