@@ -52,7 +52,7 @@ class Sample:
         for shard, at in zip(self.shards, self._local):
             values = shard.grad() if gradients else shard.local()
             parts.append(values.index_select(0, at).float() if values is not None else at.new_zeros(len(at)).float())
-        return torch.cat(parts) if parts else torch.empty(0, device=self.shards.device)
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float32, device=self.shards.device)
 
     def per_parameter(self, values: Tensor) -> Tensor:
         """Estimated sums `[parameters, k]` over this rank's part, from `values` `[len(places), k]` of the sample."""
@@ -61,6 +61,6 @@ class Sample:
 
     def assemble(self, values: Tensor) -> list[Tensor]:
         """Every rank's `values` together: for each parameter `[size]` on the CPU. One reduction of `total` numbers."""
-        buffer = torch.zeros(self.total, device=self.shards.device)
+        buffer = torch.zeros(self.total, dtype=torch.float32, device=self.shards.device)
         buffer.index_copy_(0, self.places, values)
         return list(self.shards.reduce(buffer).cpu().split(self.sizes))
