@@ -90,6 +90,14 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     default = BuildSettings(corpus=[])
     build.add_argument("--corpus", required=True, nargs="+", type=Path, metavar="DIR", help="folders of text")
     build.add_argument("--out", required=True, metavar="DIR|URL", help="folder, or s3://bucket/prefix")
+    build.add_argument("--dev", nargs="+", type=Path, default=[], metavar="DIR|FILE", help="text of the dev split")
+    build.add_argument(
+        "--dev-share",
+        type=float,
+        default=default.dev_share,
+        metavar="X",
+        help=f"share of the train text that becomes the dev split if there is none (default: {default.dev_share})",
+    )
     vocabulary = build.add_mutually_exclusive_group()
     vocabulary.add_argument("--tokenizer", type=Path, metavar="FILE", help="use this tokenizer.json, do not train one")
     vocabulary.add_argument(
@@ -149,6 +157,8 @@ def _build(options: argparse.Namespace) -> int:
 
     settings = BuildSettings(
         corpus=options.corpus,
+        dev=options.dev,
+        dev_share=options.dev_share,
         cleaner=options.cleaner,
         errors=options.errors,
         tokenizer=options.tokenizer,

@@ -29,7 +29,7 @@ def is_babylm(path: Path) -> bool:
 def walk(folder: Path) -> Iterator[Path]:
     """All files below `folder`; follows links. Skips names that start with a dot and `__MACOSX`, as macOS writes them.
 
-    Skips the files of a prepared folder too: `--out` may lie within the corpus folder.
+    Skips the files of a prepared folder too: `--out` may lie within the corpus folder. Yields nothing for a file.
 
     Raises:
         OSError: a folder cannot be read.
@@ -38,6 +38,8 @@ def walk(folder: Path) -> Iterator[Path]:
     def stop(error: OSError) -> None:
         raise error
 
+    if folder.is_file():
+        return
     entered: set[tuple[int, int]] = set()
     # Path.rglob silently skips linked folders and folders without read permission.
     for place, folders, names in os.walk(folder, onerror=stop, followlinks=True):

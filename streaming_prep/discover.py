@@ -31,7 +31,7 @@ class Source:
     cleaner: str
 
 
-def discover(folders: Sequence[Path], cleaner: str = "auto") -> list[Source]:
+def discover(folders: Sequence[Path], cleaner: str = "auto", dev: Sequence[Path] = ()) -> list[Source]:
     """The train and dev files below `folders`, ordered by split, corpus and file name.
 
     `<corpus>.train` and `<corpus>.dev` (2023 layout, or in folders such as `train_10M/` and `dev/`) take precedence. A
@@ -40,6 +40,7 @@ def discover(folders: Sequence[Path], cleaner: str = "auto") -> list[Source]:
 
     Args:
         cleaner: a cleaner's name, or `auto`: the cleaner of the corpus's name, `none` if it has none.
+        dev: folders or files of dev text. From folders, `.dev` files are read, or without any, `.txt` and `.jsonl`.
 
     Raises:
         DataError: a folder is missing or holds no train files, a file cannot be read, or a corpus comes twice.
@@ -57,6 +58,8 @@ def discover(folders: Sequence[Path], cleaner: str = "auto") -> list[Source]:
         raise DataError(f"{_nothing_in(folders)}; give --corpus a folder that does")
     if not any(source.split == "train" for source in found):
         raise DataError(f"{folders[0]} holds no train files, only dev; give --corpus the folder of train files too")
+    for place in dev:
+        found += _dev_sources(place, cleaner)
     check_used_once(_named(found))
     return sorted(found, key=lambda source: (SPLITS.index(source.split), source.corpus, _natural(source.file)))
 
@@ -90,6 +93,21 @@ def _sources_of(folder: Path, own_name: str, cleaner: str) -> list[Source]:
             stem = path.name.split(".")[0]
             sources.append(_source(path, folder, stem, split, PLAIN_FORMS[path.suffix], cleaner))
     return sources
+
+
+def _dev_sources(place: Path, cleaner: str) -> list[Source]:
+    if not place.exists():
+        raise DataError(f"--dev {place} does not exist; give a folder or file of dev text")
+    folder = place if place.is_dir() else place.parent
+    files = readable_files(place) if place.is_dir() else [place]
+    named = [path for path in files if path.suffix == ".dev"]
+    plain = [path for path in files if path.suffix in PLAIN_FORMS]
+    if not named and not plain:
+        raise DataError(f"--dev {place} holds no .dev, .txt or .jsonl file; give a folder or file of dev text")
+    return [
+        _source(path, folder, path.name.split(".")[0], "dev", PLAIN_FORMS.get(path.suffix, "text"), cleaner)
+        for path in named or plain
+    ]
 
 
 def _source(path: Path, folder: Path, stem: str, split: str, form: str, cleaner: str) -> Source:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streaming_prep.corpus_files import SPLITS
+from streaming_prep.dev_split import split_off_dev
 from streaming_prep.jobs.tokenizer import ReportOnTokenizer
 from streaming_prep.outputs import Output, plan_outputs, write_shards
 from streaming_prep.sources import ScannedSource
@@ -23,32 +25,48 @@ class SourceCounts:
 
 
 @dataclass(frozen=True)
+class SourcePart:
+    """The text of one source file in one split."""
+
+    source: int
+    """Index in the list of sources."""
+    split: str
+    counts: SourceCounts
+
+
+@dataclass(frozen=True)
 class Built:
     """Everything that a build computed, still in the work folder."""
 
     tokenizer: TokenizerFile
     report: ReportOnTokenizer
-    counts: list[SourceCounts]
-    """Of each source."""
+    parts: list[SourcePart]
+    """By split, then in the order of the sources."""
     outputs: list[Output]
 
 
 def run_pipeline(runner: StageRunner, sources: Sequence[ScannedSource]) -> Built:
     """Run all stages; each resumes from its finished jobs. Raises `DataError`, `ConfigError`, `OSError`."""
-    cleaned = clean_sources(runner, sources)
+    has_dev = any(scanned.source.split == "dev" for scanned in sources)
+    make_dev = not has_dev and runner.settings.dev_share > 0
+    cleaned = clean_sources(runner, sources, count=not make_dev)
+    if not has_dev and not make_dev:
+        runner.screen.say("no dev split: there are no dev files, and --dev-share is 0")
+    if make_dev:
+        cleaned = split_off_dev(runner, sources, cleaned)
     tokenizer = make_tokenizer(runner, cleaned)
     texts = tokenize(runner, cleaned, tokenizer)
     outputs = plan_outputs(runner, texts, tokenizer.encoding)
     report = report_on_tokenizer(runner, texts, tokenizer)
     write_shards(runner, outputs)
-    return Built(tokenizer, report, _count_sources(len(sources), texts), outputs)
+    return Built(tokenizer, report, _count_parts(texts), outputs)
 
 
-def _count_sources(sources: int, texts: Sequence[TokenText]) -> list[SourceCounts]:
-    by_source: list[list[TokenText]] = [[] for _ in range(sources)]
+def _count_parts(texts: Sequence[TokenText]) -> list[SourcePart]:
+    parts: dict[tuple[int, int], list[TokenText]] = {}
     for text in texts:
-        by_source[text.clean.source].append(text)
-    return [_count(own) for own in by_source]
+        parts.setdefault((SPLITS.index(text.clean.split), text.clean.source), []).append(text)
+    return [SourcePart(source, SPLITS[split], _count(own)) for (split, source), own in sorted(parts.items())]
 
 
 def _count(texts: Sequence[TokenText]) -> SourceCounts:

@@ -15,7 +15,7 @@ from streaming_prep.corpus_files import SPLITS
 from streaming_prep.manifest import Manifest, OutputEntry, ShardEntry, SourceEntry, TokenizerEntry
 from streaming_prep.mds_shards import dtype_of, name_shard, write_index
 from streaming_prep.outputs import Output
-from streaming_prep.pipeline import Built
+from streaming_prep.pipeline import Built, SourcePart
 
 
 def publish(built: Built, inputs: dict[str, Any], folder: Path) -> Manifest:
@@ -33,7 +33,7 @@ def publish(built: Built, inputs: dict[str, Any], folder: Path) -> Manifest:
     _remove_other_outputs(folder, set(outputs))
     described = Manifest(
         inputs=digest(inputs),
-        sources=[SourceEntry(**source, **asdict(counts)) for source, counts in zip(inputs["sources"], built.counts)],
+        sources=[_source_entry(part, inputs["sources"][part.source]) for part in built.parts],
         tokenizer=_publish_tokenizer(built, folder / TOKENIZER),
         settings=inputs["settings"],
         outputs=outputs,
@@ -41,6 +41,11 @@ def publish(built: Built, inputs: dict[str, Any], folder: Path) -> Manifest:
     )
     write_json(folder / MANIFEST, described.to_json())
     return described
+
+
+def _source_entry(part: SourcePart, described: dict[str, Any]) -> SourceEntry:
+    # The dev part of a train file has an entry of its own.
+    return SourceEntry(**{**described, "split": part.split, **asdict(part.counts)})
 
 
 def _remove_other_outputs(folder: Path, kept: set[str]) -> None:

@@ -11,6 +11,7 @@ from streaming_prep.chunks import CHUNK_BYTES, MAX_LINE_BYTES
 from streaming_prep.packing import PACKINGS
 from streaming_prep.train_tokenizer import MARKERS
 
+MAX_DEV_SHARE = 0.5
 ERRORS = ("strict", "replace", "ignore")
 MAX_SEQ_LENGTH = 1_000_000
 """Longer ones are typing errors; folder names (`seq_128`) hold at most nine digits."""
@@ -22,6 +23,10 @@ class BuildSettings:
 
     corpus: list[Path]
     """Folders to read; see `streaming_prep.discover`."""
+    dev: list[Path] = field(default_factory=list)
+    """Folders or files of dev text, in addition to the dev files below `corpus`."""
+    dev_share: float = 0.01
+    """Share of the train text that becomes the dev split if there are no dev files; 0 makes none."""
     cleaner: str = "auto"
     """A cleaner's name for every file, `none`, or `auto`: the cleaner of the corpus's name."""
     errors: str = "strict"
@@ -56,6 +61,8 @@ class BuildSettings:
                 f"--document-aware has no effect with --packing {self.packing}, which ends segments at blank lines; "
                 "add --packing concat, or remove it"
             )
+        if not 0 <= self.dev_share <= MAX_DEV_SHARE:
+            raise ConfigError(f"--dev-share is {self.dev_share:g}, must be between 0 and {MAX_DEV_SHARE:g}")
         if self.errors not in ERRORS:
             raise ConfigError(f"--errors {self.errors} is unknown; give one of {', '.join(ERRORS)}")
         if self.tokenizer_markers not in MARKERS:
@@ -89,7 +96,7 @@ class BuildSettings:
     def recorded(self) -> dict[str, Any]:
         """The settings in the manifest: those that affect the output, without paths."""
         values = asdict(self)
-        for name in ("corpus", "chunk_bytes", "max_line_bytes"):
+        for name in ("corpus", "dev", "chunk_bytes", "max_line_bytes"):
             del values[name]
         if self.tokenizer is not None:
             del values["vocab_size"], values["min_frequency"], values["tokenizer_markers"]

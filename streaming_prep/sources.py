@@ -41,8 +41,8 @@ def scan_sources(settings: BuildSettings, engine: Engine, screen: Screen) -> lis
     Raises:
         ConfigError, DataError: see `discover` and `scan`.
     """
-    sources = discover(settings.corpus, settings.cleaner)
-    for note in notes_on(settings.corpus, sources, settings.cleaner):
+    sources = discover(settings.corpus, settings.cleaner, settings.dev)
+    for note in notes_on([*settings.corpus, *settings.dev], sources, settings.cleaner):
         screen.say(note)
     with screen.stage("scan", len(sources), "file") as progress:
         scans: dict[int, Scan] = {}

@@ -21,6 +21,7 @@ from streaming_prep.jobs.tokenizer import (
     TrainTokenizer,
 )
 from streaming_prep.mds_shards import column_encoding, dtype_of
+from streaming_prep.settings import BuildSettings
 from streaming_prep.sources import ScannedSource
 from streaming_prep.stage_runner import StageRunner, run_in_this_process
 
@@ -36,8 +37,12 @@ class CleanText:
     """It is the last chunk of its file."""
     words: int
     """Of the raw text."""
+    lines: int
+    """Sentences and ends of documents, as cleaned."""
+    document_ends: Path
+    """int64: the numbers of the empty lines, as cleaned."""
     key: str
-    """Of the job that wrote it."""
+    """Identifies the content of `sentences`."""
     sentences: Path
     """One sentence a line, an empty line at the end of a document."""
     counts: Path
@@ -66,8 +71,17 @@ class TokenText:
     tokenized: Tokenized
 
 
-def clean_sources(runner: StageRunner, sources: Sequence[ScannedSource]) -> list[CleanText]:
-    """Clean all chunks of all sources, in order."""
+def counted_markers(settings: BuildSettings, split: str) -> str | None:
+    """The treatment of markers for counting a split's pieces; None if its pieces are not needed."""
+    return settings.tokenizer_markers if settings.tokenizer is None and split == "train" else None
+
+
+def clean_sources(runner: StageRunner, sources: Sequence[ScannedSource], *, count: bool) -> list[CleanText]:
+    """Clean all chunks of all sources, in order.
+
+    Args:
+        count: count the pieces of the train texts too, for tokenizer training.
+    """
     settings = runner.settings
     places: list[tuple[int, bool]] = []
     jobs: list[CleanChunk] = []
@@ -80,13 +94,23 @@ def clean_sources(runner: StageRunner, sources: Sequence[ScannedSource]) -> list
                 cleaner=source.cleaner,
                 form=source.form,
                 errors=settings.errors,
-                count=settings.tokenizer_markers if settings.tokenizer is None and source.split == "train" else None,
+                count=counted_markers(settings, source.split) if count else None,
                 version=runner.version,
             )
             jobs.append(CleanChunk(runner.work, spec, source.path, chunk.start, chunk.size, chunk.first_line))
             places.append((index, number == len(scanned.scan.chunks) - 1))
     return [
-        CleanText(index, sources[index].source.split, closes, cleaned.words, job.key, job.data, job.counts)
+        CleanText(
+            source=index,
+            split=sources[index].source.split,
+            closes_source=closes,
+            words=cleaned.words,
+            lines=cleaned.lines,
+            document_ends=job.document_ends,
+            key=job.key,
+            sentences=job.data,
+            counts=job.counts,
+        )
         for (index, closes), job, cleaned in zip(places, jobs, runner.run("clean", jobs))
     ]
 

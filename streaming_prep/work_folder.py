@@ -15,7 +15,7 @@ from elc_composer.common.files import digest
 
 WORK = ".work"
 _LOCK = "lock"
-_STAGES = ("clean", "tokenizer", "tokenize", "plan", "report", "shard")
+_STAGES = ("clean", "split", "tokenizer", "tokenize", "plan", "report", "shard")
 INPUTS = "inputs.json"
 """The inputs of the build that uses the folder; see `streaming_prep.build`."""
 _OURS = (*_STAGES, "uploaded", "out", INPUTS)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
+
+import numpy as np
 
 from elc_composer.common.files import atomic_file
 from streaming_prep.chunks import Chunk, read_texts
@@ -36,6 +39,8 @@ class Cleaned:
 
     words: int
     """Words of the raw text, separated by white space."""
+    lines: int
+    """Sentences and ends of documents."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +62,31 @@ class CleanChunk(Job[Cleaned]):
         """The counted pieces, if `spec.count`."""
         return self.beside(".counts")
 
+    @property
+    def document_ends(self) -> Path:
+        """int64: the numbers of the empty lines, from 0."""
+        return self.beside(".ends")
+
     def _run(self) -> Cleaned:
         chunk = Chunk(self.start, self.size, self.first_line, self.spec.sha256)
         texts = read_texts(self.path, chunk, self.spec.form, self.spec.errors)
         clean = CLEANERS[self.spec.cleaner].clean
+        number, ends = 0, []
         with atomic_file(self.data) as file:
             for lines in texts:
-                for sentence in split_sentences(clean(lines)):
+                for sentence in chain(split_sentences(clean(lines)), [""] if self.spec.form == "jsonl" else []):
                     file.write(sentence.encode() + b"\n")
-                if self.spec.form == "jsonl":
-                    file.write(b"\n")
+                    if not sentence:
+                        ends.append(number)
+                    number += 1
+        with atomic_file(self.document_ends) as file:
+            file.write(np.array(ends, np.int64).tobytes())
         if self.spec.count is not None:
             counts = PieceCounts()
             counts.add(read_sentences(self.data), self.spec.count)
             with atomic_file(self.counts) as file:
                 file.write(counts.to_json())
-        return Cleaned(words=sum(len(line.split()) for lines in texts for line in lines))
+        return Cleaned(words=sum(len(line.split()) for lines in texts for line in lines), lines=number)
 
 
 def read_sentences(path: Path) -> Iterator[str]:

@@ -177,7 +177,7 @@ def test_raw_text_to_segments_as_published(golden_dir: Path, tmp_path: Path) -> 
     for name in raw:
         shutil.copy(golden_dir / "clean" / f"{name}.raw.txt", corpus / f"{name}.train")
     tokenizer = require(golden_dir / "tokenizer_small.json")
-    build_small(corpus, tmp_path / "out", tokenizer=tokenizer, seq_lengths=lengths, chunk_bytes=3000)
+    build_small(corpus, tmp_path / "out", tokenizer=tokenizer, seq_lengths=lengths, chunk_bytes=3000, dev_share=0)
     decoder = Tokenizer.from_file(str(tokenizer))
     for seq_length in lengths:
         expected = np.load(golden_dir / "segment" / f"segments_{seq_length}.npz")
@@ -222,7 +222,9 @@ def test_documents_are_counted_whatever_the_chunks(tmp_path: Path) -> None:
     articles = "".join(f"= = = Title {number} = = =\n" + "Some text of it. \n" * 9 for number in range(30))
     (corpus / "wikipedia.txt").write_text(articles)
     for chunk_bytes in (300, 1 << 20):
-        manifest = build_small(corpus, tmp_path / str(chunk_bytes), chunk_bytes=chunk_bytes, seq_lengths=[16])
+        manifest = build_small(
+            corpus, tmp_path / str(chunk_bytes), chunk_bytes=chunk_bytes, seq_lengths=[16], dev_share=0
+        )
         assert {source.corpus: source.documents for source in manifest.sources} == {
             "rows": 40,
             "wikipedia": 30,
