@@ -221,7 +221,7 @@ CASES = [
     Case("shard cut short", [], "shard.00000.mds.zstd", spoil=_rewrite(SHARD, lambda content: content[:99])),
     Case("segments of another length", [], "prepare the data for that sequence length", spoil=_longer_segments),
     Case("no tokenizer", [], "tokenizer", spoil=_gone("tokenizer/tokenizer.json")),
-    Case("corpus not there", BUILD, "corpus is not there", "streaming_prep"),
+    Case("corpus not there", BUILD, "corpus does not exist", "streaming_prep"),
     Case("empty file", BUILD, "cbt.train is empty", "streaming_prep", _text("corpus/cbt.train", b"")),
     Case("bytes not UTF-8", BUILD, "byte 0xef is not UTF-8", "streaming_prep", _text("corpus/a.train", b"na\xefve\n")),
     Case("no text left", BUILD, "no text is left", "streaming_prep", _text("corpus/a.train", b"\n\n")),

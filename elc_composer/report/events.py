@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from elc_composer.report.recorded_events import RecordedEvent
 from elc_composer.report.run_reader import RunFolder
