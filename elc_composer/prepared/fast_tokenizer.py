@@ -9,8 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import fetch
-from elc_composer.data.config import DataConfig
-from elc_composer.prepared.tokenizer_files import load_tokenizer as read_tokenizer
+from elc_composer.prepared.tokenizer_files import load_tokenizer
 
 SPECIAL_TOKENS = {
     "unk_token": "[UNK]",
@@ -21,7 +20,7 @@ SPECIAL_TOKENS = {
 }
 
 
-def load_tokenizer(location: str) -> PreTrainedTokenizerFast:
+def load_fast_tokenizer(location: str) -> PreTrainedTokenizerFast:
     """Load a tokenizer from a file, a folder, or a remote folder (`s3://...`).
 
     Raises:
@@ -30,31 +29,10 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerFast:
     location = location.removeprefix("file://")
     if "://" in location:
         with tempfile.TemporaryDirectory() as folder:
-            tokenizer = read_tokenizer(_fetch(location, Path(folder)))
+            tokenizer = load_tokenizer(_fetch(location, Path(folder)))
     else:
-        tokenizer = read_tokenizer(location)
+        tokenizer = load_tokenizer(location)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **SPECIAL_TOKENS)
-
-
-def check_data_tokenizer(tokenizer: PreTrainedTokenizerFast, config: DataConfig) -> None:
-    """Hold a tokenizer against those that the streams were prepared with; a stream that brings none is left alone.
-
-    Raises:
-        DataError: for a stream whose ids mean other tokens, though they may be as many.
-    """
-    vocabulary = tokenizer.get_vocab()
-    for stream in config.streams:
-        root = (stream.remote or stream.local or "").rstrip("/")
-        try:
-            own = load_tokenizer(f"{root}/tokenizer").get_vocab()
-        except DataError:
-            continue
-        if own != vocabulary:
-            other = sum(vocabulary.get(token) != number for token, number in own.items())
-            raise DataError(
-                f"{root} was prepared with another tokenizer than the run's: {other:,} of {len(own):,} tokens have "
-                "another id; name the one that the data were prepared with, and prepare all streams with the same"
-            )
 
 
 def _fetch(location: str, folder: Path) -> Path:

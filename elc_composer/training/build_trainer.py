@@ -21,7 +21,7 @@ from elc_composer.training.composer_model import ElcComposerModel, is_layer
 from elc_composer.training.events import EventLog
 from elc_composer.training.loggers import build_loggers
 from elc_composer.training.parallelism import Strategy, checkpoint_layers, composer_parallelism
-from elc_composer.training.prepare import Run
+from elc_composer.training.run import Run
 from elc_composer.training.stages import Stage, device_microbatch_size
 
 DEV_METRICS = ["LanguageCrossEntropy", "LanguagePerplexity", "MaskedAccuracy"]

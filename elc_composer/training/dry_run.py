@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import torch
+from composer.utils import dist
 
+from elc_composer.common.errors import ConfigError
 from elc_composer.common.strict_yaml import to_yaml
 from elc_composer.model import ElcForMaskedLM
 from elc_composer.optim.schedule import count_warmup_steps
+from elc_composer.training.checks import check_devices
 from elc_composer.training.config import RunConfig
-from elc_composer.training.prepare import elc_config
+from elc_composer.training.prepare import elc_config, prepare_run
 from elc_composer.training.stages import plan_stages
+
+
+def dry_run(config: RunConfig) -> None:
+    """Print what a run would be, then check everything but this machine's devices, which only a note is spent on."""
+    first = dist.get_global_rank() == 0
+    if first:
+        print(describe_run(config), flush=True)
+    prepare_run(config)
+    try:
+        check_devices(config)
+        note = "ready to train"
+    except ConfigError as error:
+        note = f"but not on this machine: {error}"
+    if first:
+        print(f"data and tokenizer fit the model: {note}")
 
 
 def describe_run(config: RunConfig) -> str:

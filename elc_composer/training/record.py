@@ -15,7 +15,7 @@ from elc_composer.common.errors import DataError
 from elc_composer.common.strict_yaml import to_yaml
 from elc_composer.training.events import EventLog
 from elc_composer.training.metadata import write_metadata
-from elc_composer.training.prepare import Run
+from elc_composer.training.run import Run
 from elc_composer.training.stages import Stage
 
 SKIPPED = "skipped_steps.json"

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.training.checks import check_callbacks
 from elc_composer.training.config import load_config
-from elc_composer.training.prepare import _check_callbacks, _check_same_run
 from elc_composer.training.record import read_skipped, save_run_files, write_skipped, write_whole
+from elc_composer.training.same_run import check_same_run
 from tests.conftest import ROOT
 
 CONFIG = ROOT / "yamls" / "quickstart.yaml"
@@ -39,17 +40,17 @@ def test_a_file_is_there_as_a_whole_or_as_it_was(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("content", [b"", b"seed: [", b"\xff\xfe", b"- 1"])
 def test_a_config_that_was_cut_short_does_not_keep_the_run_from_going_on(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(content)
-    _check_same_run(SimpleNamespace(run_folder=str(tmp_path)))  # type: ignore[arg-type]
+    check_same_run(SimpleNamespace(run_folder=str(tmp_path)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("lack", ["checkpoints.autoresume=false", "checkpoints.save_folder=null"])
 def test_going_back_needs_checkpoints(lack: str) -> None:
     """Otherwise the run would begin anew, over what it has done."""
     roll_back = "callbacks.loss_guard.on_bad_loss=roll_back"
-    _check_callbacks(load_config(CONFIG, [roll_back]))
-    _check_callbacks(load_config(CONFIG, [lack]))
+    check_callbacks(load_config(CONFIG, [roll_back]))
+    check_callbacks(load_config(CONFIG, [lack]))
     with pytest.raises(ConfigError, match=r"roll_back goes back to .* needs checkpoints\.autoresume"):
-        _check_callbacks(load_config(CONFIG, [roll_back, lack]))
+        check_callbacks(load_config(CONFIG, [roll_back, lack]))
 
 
 def test_steps_that_are_left_out(tmp_path: Path) -> None:

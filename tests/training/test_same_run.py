@@ -9,7 +9,7 @@ import pytest
 from elc_composer.common.errors import ConfigError
 from elc_composer.common.strict_yaml import to_yaml
 from elc_composer.training.config import load_config
-from elc_composer.training.prepare import _check_same_run
+from elc_composer.training.same_run import check_same_run
 from tests.conftest import ROOT
 
 CONFIG = ROOT / "yamls" / "quickstart.yaml"
@@ -19,7 +19,7 @@ def continue_with(folder: Path, *overrides: str) -> None:
     """Check a run in `folder`, begun with the quickstart's settings, against the same with `overrides`."""
     here = f"run_folder={folder}"
     (folder / "config.yaml").write_text(to_yaml(load_config(CONFIG, [here])))
-    _check_same_run(load_config(CONFIG, [here, *overrides]))
+    check_same_run(load_config(CONFIG, [here, *overrides]))
 
 
 @pytest.mark.parametrize(
