@@ -1,4 +1,4 @@
-"""The tokenizer of a run: a published `tokenizer.json`, or a folder that streaming_prep or transformers wrote."""
+"""Reads a tokenizer as a transformers fast tokenizer, from a file, a folder or object storage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elc_composer.common.errors import DataError
 from elc_composer.common.storage import fetch
 from elc_composer.prepared.tokenizer_files import load_tokenizer
 
-SPECIAL_TOKENS = {
+_ROLES = {
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
@@ -21,10 +21,13 @@ SPECIAL_TOKENS = {
 
 
 def load_fast_tokenizer(location: str) -> PreTrainedTokenizerFast:
-    """Load a tokenizer from a file, a folder, or a remote folder (`s3://...`).
+    """Load a transformers tokenizer; `load_tokenizer` reads the `tokenizers.Tokenizer` inside.
+
+    Args:
+        location: a `tokenizer.json`, a folder with one, or the address of such a folder (`s3://...`).
 
     Raises:
-        DataError: where there is none, or its special tokens are not those of the BabyLM tokenizers.
+        DataError: no tokenizer there, or special tokens other than those of the BabyLM tokenizers.
     """
     location = location.removeprefix("file://")
     if "://" in location:
@@ -32,7 +35,7 @@ def load_fast_tokenizer(location: str) -> PreTrainedTokenizerFast:
             tokenizer = load_tokenizer(_fetch(location, Path(folder)))
     else:
         tokenizer = load_tokenizer(location)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **SPECIAL_TOKENS)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **_ROLES)
 
 
 def _fetch(location: str, folder: Path) -> Path:

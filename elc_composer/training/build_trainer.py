@@ -55,6 +55,7 @@ def build_evaluators(run: Run) -> MinimalPairEvaluators:
     built = minimal_pair_evaluators(
         config.minimal_pairs,
         run.tokenizer,
+        minimal_pairs=run.minimal_pairs,
         max_length=run.model.max_position_embeddings,
         eval_interval=config.eval_interval,
     )

@@ -27,7 +27,7 @@ def check_devices(config: RunConfig) -> None:
     """
     auto = any(stage.device_train_microbatch_size == "auto" for stage in config.stages)
     check_parallelism(config.parallelism, config.precision, device_kind(), dist.get_world_size(), auto)
-    refusal = kernels_refusal(config.model.kernels, "cuda" if device_kind() == "gpu" else "cpu")  # type: ignore[attr-defined]
+    refusal = kernels_refusal(config.model.kernels, "cuda" if device_kind() == "gpu" else "cpu")
     if refusal is not None:
         raise ConfigError(f"model.{refusal}")
 

@@ -5,11 +5,9 @@ docs/configuration.md lists all keys with their defaults, made from these very c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
 
 from omegaconf import MISSING
 
@@ -17,24 +15,13 @@ from elc_composer.checkpoints.resume import CheckpointsConfig
 from elc_composer.common.strict_yaml import load_strict
 from elc_composer.data.config import DataConfig
 from elc_composer.data.masking import MaskingConfig
-from elc_composer.model import ElcConfig
 from elc_composer.optim import OptimizerConfig, ScheduleConfig
 from elc_composer.training.callbacks import CallbacksConfig
 from elc_composer.training.evaluators import EvaluatorsConfig
 from elc_composer.training.loggers import LoggersConfig
+from elc_composer.training.model_config import ModelConfig
 from elc_composer.training.parallelism import ParallelismConfig, Precision
 from elc_composer.training.stages import StageConfig
-
-
-def _fields_of(function: Any) -> list[tuple[str, Any, Any]]:
-    hints = get_type_hints(function)
-    parameters = inspect.signature(function).parameters.values()
-    return [(p.name, hints[p.name], p.default) for p in parameters if p.name != "self" and p.kind is not p.VAR_KEYWORD]
-
-
-# The model's own constructor is the one place that names its settings; it cannot import from here, so it is read here.
-ModelConfig = make_dataclass("ModelConfig", _fields_of(ElcConfig.__init__))
-ModelConfig.__doc__ = ElcConfig.__doc__
 
 
 @dataclass
@@ -48,7 +35,7 @@ class RunConfig:
     seed: int = 0
     max_steps: int = MISSING
     """Optimizer steps of the whole run."""
-    model: ModelConfig = field(default_factory=ModelConfig)  # type: ignore[valid-type]
+    model: ModelConfig = field(default_factory=ModelConfig)
     tokenizer: str | None = None
     """Tokenizer file or folder; null takes the one that the first data stream was prepared with."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -11,7 +11,8 @@ from elc_composer.model import ElcForMaskedLM
 from elc_composer.optim.schedule import count_warmup_steps
 from elc_composer.training.checks import check_devices
 from elc_composer.training.config import RunConfig
-from elc_composer.training.prepare import elc_config, prepare_run
+from elc_composer.training.model_config import elc_config
+from elc_composer.training.prepare import prepare_run
 from elc_composer.training.stages import plan_stages
 
 
@@ -40,7 +41,7 @@ def describe_run(config: RunConfig) -> str:
     """
     plan = plan_stages(config.stages, config.max_steps)
     with torch.device("meta"):
-        model = ElcForMaskedLM(elc_config(config))
+        model = ElcForMaskedLM(elc_config(config.model))
     lines = [to_yaml(config), f"model: {model.num_parameters():,} parameters, {model.config.layer_mixing}"]
     total_tokens, total_flops = 0, 0
     for stage in plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 from pathlib import Path
 from typing import cast
@@ -19,19 +20,22 @@ from elc_composer.training.config import RunConfig
 from elc_composer.training.events import EventLog
 from elc_composer.training.prepare import prepare_run
 from elc_composer.training.record import note_end, note_stage, note_start, read_skipped, save_run_files, write_skipped
+from elc_composer.training.resume_choice import choose_resume_point
 from elc_composer.training.run import Run
 from elc_composer.training.stages import enter_stage, fit_stage, stage_at
 
 
 def train(config: RunConfig, preemption: Preemption | None = None) -> Trainer:
-    """Run every stage that is still to do, from the newest checkpoint if there is one.
+    """Train every remaining stage, from the newest checkpoint if there is one.
 
-    `preemption.preempted` tells afterwards whether SIGTERM ended it early.
+    Args:
+        config: the run.
+        preemption: handles SIGTERM; its `preempted` is True afterwards if SIGTERM ended the run early.
 
     Raises:
-        ConfigError: for a config that cannot work, before anything is built.
-        DataError: for data that do not fit, before anything is built; for a disk that has no room.
-        BadLoss: where training cannot go on from a loss.
+        ConfigError: a config that cannot work, before anything is built.
+        DataError: data that do not fit, before anything is built; a full disk.
+        BadLoss: a bad loss with `on_bad_loss: stop`, or after the last allowed roll-back.
     """
     check_devices(config)
     check_run_folder(Path(config.run_folder))
@@ -39,9 +43,10 @@ def train(config: RunConfig, preemption: Preemption | None = None) -> Trainer:
     preemption.install()
     events, guard = EventLog(Path(config.run_folder)), config.callbacks.loss_guard
     skipped, tries = read_skipped(Path(config.run_folder)), 0
+    run = prepare_run(config)
     while True:
         try:
-            return _train_once(prepare_run(config), preemption, events, skipped)
+            return _train_once(run, preemption, events, skipped)
         except BadLoss as bad:
             events.note("bad_loss", bad.step + 1, str(bad))
             tries += 1
@@ -50,13 +55,14 @@ def train(config: RunConfig, preemption: Preemption | None = None) -> Trainer:
                 raise
             added = LossGuard.leave_out(skipped, bad.step)
             write_skipped(Path(config.run_folder), skipped)
-            events.note("rolled_back", bad.step + 1, f"going on without the gradient of step {added}")
-        # What the failed attempt held must be free before the next one is built.
+            events.note("rolled_back", bad.step + 1, f"continues without the gradient of step {added}")
+        # Free the failed attempt's memory before the next one is built; Trainer and callbacks refer to each other.
         gc.collect()
+        run = dataclasses.replace(run, resume=choose_resume_point(config))
 
 
 def _train_once(run: Run, preemption: Preemption, events: EventLog, skipped: set[int]) -> Trainer:
-    # A checkpoint at a border holds the state of the stage that ended there, so that stage's loader takes it.
+    # A checkpoint between two stages holds the loader state of the stage that ended, so that stage's loader loads it.
     first = stage_at(run.plan, max(run.first_step - 1, 0))
     data = build_train_data(run, first)
     saver = build_saver(run, events)
@@ -78,7 +84,7 @@ def _train_once(run: Run, preemption: Preemption, events: EventLog, skipped: set
     except BadLoss:
         close_loader(data)
         if saver is not None:
-            # What cannot be sent now stays on the disk; the loss is what the user must hear of.
+            # A failed upload leaves the checkpoint on disk; the bad loss is the error to report.
             with contextlib.suppress(DataError):
                 saver.finish()
         trainer.close()
@@ -92,5 +98,5 @@ def _train_once(run: Run, preemption: Preemption, events: EventLog, skipped: set
 
 
 def close_loader(data: DataSpec) -> None:
-    """End a loader's workers at once; left to the garbage collector, each takes seconds."""
+    """Stop a loader's worker processes now; the garbage collector takes seconds for each."""
     cast(WholeEpochLoader, data.dataloader).close()

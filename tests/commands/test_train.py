@@ -14,7 +14,12 @@ import torch
 from elc_composer.callbacks.metrics_file import read_metrics
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import Unreachable
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
+from elc_composer.prepared.tokenizer_files import load_tokenizer
 from elc_composer.train import main
+from elc_composer.training.build_trainer import build_evaluators
+from elc_composer.training.config import load_config
+from elc_composer.training.prepare import prepare_run
 from tests.conftest import ROOT
 from tests.runs import composer, prepare_toy, tiny_overrides
 
@@ -76,6 +81,18 @@ def test_another_run_is_not_continued(
         main([str(CONFIG), *tiny_overrides(prepared, finished, vocab_size), override])
     assert message in capsys.readouterr().err
     assert (finished / "config.yaml").read_text() == before
+
+
+def test_tokenizer_and_pairs_are_read_once(prepared: Path, vocab_size: int, tmp_path: Path) -> None:
+    config = load_config(CONFIG, tiny_overrides(prepared, tmp_path, vocab_size))
+    with (
+        mock.patch("elc_composer.training.prepare.read_minimal_pairs", wraps=read_minimal_pairs) as first,
+        mock.patch("elc_composer.evaluation.in_training.evaluators.read_minimal_pairs") as second,
+        mock.patch("elc_composer.prepared.fast_tokenizer.load_tokenizer", wraps=load_tokenizer) as tokenizer,
+    ):
+        built = build_evaluators(prepare_run(config))
+    assert [evaluator.label for evaluator in built.evaluators] == ["toy", "dev"]
+    assert (first.call_count, second.call_count, tokenizer.call_count) == (1, 0, 1)
 
 
 @pytest.mark.multirank
