@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from elc_composer.common.errors import ConfigError
@@ -14,34 +14,16 @@ _VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
 _LOGIN = re.compile(r"://(?:[^/\s@]+|[^/\s@:]+:(?!\d+/)[^\s@]*)@")
 
 
-def from_environment(raw: Any, resolved: Any) -> dict[str, str]:
-    """The values that hold an environment variable's, by their dotted keys, each as it was written.
+def hide(text: str, written: Iterable[str]) -> str:
+    """A message without the values of the environment variables that a config names.
 
     Args:
-        raw: plain tree with interpolations as written.
-        resolved: the same tree, with values in their place.
+        text: the message.
+        written: the config's texts, with their `${oc.env:NAME}`.
     """
-    written, values = dict(leaves(raw)), dict(leaves(resolved))
-    secrets = environment_values(written)
-    return {
-        key: text
-        for key, text in written.items()
-        if isinstance(text, str)
-        and "${" in text
-        and ("oc.env" in text or any(secret in str(values.get(key)) for secret in secrets.values()))
-    }
-
-
-def environment_values(written: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that a config's leaves name, with what they hold; empty ones are left out."""
-    names = {name for text in written.values() if isinstance(text, str) for name in _VARIABLE.findall(text)}
-    return {name: value for name in names if (value := os.environ.get(name))}
-
-
-def hide(text: str, raw: Any) -> str:
-    """A message without the values of the environment variables that a config names."""
-    for name, value in environment_values(dict(leaves(raw))).items():
-        text = text.replace(value, f"${{oc.env:{name}}}")
+    for name in sorted({name for each in written for name in _VARIABLE.findall(each)}):
+        if value := os.environ.get(name):
+            text = text.replace(value, f"${{oc.env:{name}}}")
     return text
 
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omegaconf import MISSING
-
 from elc_composer.checkpoints.resume import CheckpointsConfig
 from elc_composer.common.strict_yaml import load_strict
 from elc_composer.data.config import DataConfig
@@ -28,13 +26,13 @@ from elc_composer.training.stages import StageConfig
 class RunConfig:
     """One training run."""
 
-    run_name: str = MISSING
+    run_name: str
     """Names the run in logs and its folder."""
+    max_steps: int
+    """Optimizer steps of the whole run."""
     run_folder: str = "runs/${run_name}"
     """Everything that the run writes goes here."""
     seed: int = 0
-    max_steps: int = MISSING
-    """Optimizer steps of the whole run."""
     model: ModelConfig = field(default_factory=ModelConfig)
     tokenizer: str | None = None
     """Tokenizer file or folder; null takes the one that the first data stream was prepared with."""

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any, get_args, get_type_hints
 
-from omegaconf import MISSING
-
 from elc_composer.training.config import RunConfig
 
 HEADER = """# Configuration
@@ -74,7 +72,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
             f"{len(value)} of them" if isinstance(value, list) and value and dataclasses.is_dataclass(value[0]) else on
         )
     value = field.default
-    if value is dataclasses.MISSING or value == MISSING:
+    if value is dataclasses.MISSING:
         return "required"
     if value is None or isinstance(value, bool):
         return f"`{({None: 'null', True: 'true', False: 'false'})[value]}`"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from composer import DataSpec, Time, Trainer
 from composer.utils import dist
-from omegaconf import MISSING
 
 from elc_composer.common.errors import ConfigError
 
@@ -16,11 +15,11 @@ from elc_composer.common.errors import ConfigError
 class StageConfig:
     """A part of the run with one sequence length and one batch size."""
 
-    seq_length: int = MISSING
+    seq_length: int
     """Tokens of a sequence, [CLS], [SEP] and padding included."""
-    fraction: float = MISSING
+    fraction: float
     """Share of the run's optimizer steps; the stages' fractions sum to 1."""
-    global_train_batch_size: int = MISSING
+    global_train_batch_size: int
     """Sequences of one optimizer step, over all devices."""
     device_train_microbatch_size: int | str | None = None
     """Sequences that a device computes at once, gradients being accumulated; `auto` tries (GPU only); null: all."""

@@ -141,5 +141,5 @@ def test_every_end_has_its_code_and_its_sentence(
 def test_the_launcher_passes_the_line_and_the_failure_on(prepared: Path, vocab_size: int, tmp_path: Path) -> None:
     done = composer(CONFIG, *tiny_overrides(prepared, tmp_path, vocab_size), "stages.0.seq_len=8", ranks=2)
     assert done.returncode != 0
-    assert "error: override 'stages.0.seq_len=8': unknown key 'stages[0].seq_len'" in done.stderr
+    assert "error: override 'stages.0.seq_len=8': unknown key 'stages.0.seq_len'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -35,7 +35,7 @@ def test_published_sizes_and_tokens(name: str, parameters: str) -> None:
     [
         ("optimiser.lr=1", ["'optimiser'", "did you mean 'optimizer'"]),
         ("model.hiden_size=8", ["'model.hiden_size'", "did you mean 'hidden_size'"]),
-        ("stages.0.seq_len=8", ["'stages[0].seq_len'", "did you mean 'seq_length'"]),
+        ("stages.0.seq_len=8", ["'stages.0.seq_len'", "did you mean 'seq_length'"]),
         ("callbacks.layer_weight_monitor.intervall=1ba", ["did you mean 'interval'"]),
         ("max_steps=many", ["'max_steps'", "many"]),
         ("precision=bf16", ["'precision'", "amp_bf16"]),
