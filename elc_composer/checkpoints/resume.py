@@ -10,12 +10,11 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from composer import Time
-
 from elc_composer.checkpoints.integrity import damage
 from elc_composer.checkpoints.names import step_of
 from elc_composer.checkpoints.s3 import Bucket, Place
 from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.intervals import parse_interval
 from elc_composer.common.storage import Unreachable
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class CheckpointsConfig:
     def __post_init__(self) -> None:
         if self.keep == 0 or self.keep < -1:
             raise ConfigError(f"checkpoints.keep is {self.keep}; keep at least 1, or -1 for all")
-        check_interval("checkpoints.save_interval", self.save_interval)
+        parse_interval(self.save_interval, "checkpoints.save_interval")
         if self.remote is not None:
             Place.parse(self.remote)
 
@@ -56,20 +55,6 @@ class CheckpointsConfig:
         if self.save_folder is None:
             return None
         return Path(run_folder) / "checkpoints" if self.remote else Path(self.save_folder)
-
-
-def check_interval(key: str, interval: str) -> None:
-    """Refuse what Composer cannot read as a time.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    try:
-        whole = Time.from_timestring(interval).value > 0
-    except (ValueError, TypeError):
-        whole = False
-    if not whole:
-        raise ConfigError(f"{key} is {interval!r}; it must be a Composer time string such as 500ba or 1ep")
 
 
 @dataclass(frozen=True)

@@ -125,15 +125,18 @@ def _section(tree: dict[str, Tree], schema: type, key: str, place: Place) -> Any
     try:
         return schema(**values)
     except (ValueError, ArithmeticError) as error:
-        raise ConfigError(_with_full_key(one_line(error), key)) from None
+        raise ConfigError(_with_full_key(one_line(error), key, list(values))) from None
 
 
-def _with_full_key(message: str, key: str) -> str:
-    """A section's own message, which may begin with a part of its key, with the full key in front."""
+def _with_full_key(message: str, key: str, fields: list[str]) -> str:
+    """A message of a section about itself with the full key; the section knows at most the last part of it."""
     top, last = key.split(".")[0], key.split(".")[-1]
-    if not key or message.startswith((f"{top}.", f"'{top}.")):
+    first_word = message.split(maxsplit=1)[0]
+    if not key or first_word.startswith(f"{top}.") or first_word == f"{top}:":
         return message
-    return f"{key.removesuffix(last)}{message}" if message.startswith(f"{last}.") else f"{key}: {message}"
+    if first_word.startswith(f"{last}."):
+        return f"{key.removesuffix(last)}{message}"
+    return f"{key}.{message}" if first_word in fields else f"{key}: {message}"
 
 
 def _scalar(scalar: Scalar, hint: Any, key: str, place: Place) -> Any:

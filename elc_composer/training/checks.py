@@ -90,15 +90,12 @@ def check_stage(stage: Stage, model: ElcConfig) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    place = f"stages[{stage.index}]"
+    place = f"stages.{stage.index}"
     if stage.seq_length > model.max_position_embeddings:
         raise ConfigError(
             f"{place}.seq_length {stage.seq_length} exceeds model.max_position_embeddings "
             f"{model.max_position_embeddings}; lower the one or raise the other"
         )
-    micro = stage.device_train_microbatch_size
-    if not (micro is None or micro == "auto" or (isinstance(micro, int) and micro > 0)):
-        raise ConfigError(f"{place}.device_train_microbatch_size is {micro}; it must be a number above 0, auto or null")
     ranks = dist.get_world_size()
     if stage.global_train_batch_size % ranks:
         raise ConfigError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from elc_composer.checkpoints.resume import check_interval
 from elc_composer.common.errors import ConfigError
+from elc_composer.common.intervals import parse_interval
 from elc_composer.evaluation.config import MinimalPairsConfig
+from elc_composer.evaluation.in_training.interval import UNITS
 
 
 @dataclass
@@ -26,10 +27,21 @@ class EvaluatorsConfig:
     """Sets of minimal pairs, each with its own label."""
 
     def __post_init__(self) -> None:
-        check_interval("evaluators.eval_interval", self.eval_interval)
+        parse_interval(self.eval_interval, "evaluators.eval_interval", UNITS)
+        self._check_pairs()
         for name in ("device_eval_batch_size", "dev_batches"):
             number = getattr(self, name)
             if number < 1 and (name, number) != ("dev_batches", -1):
                 raise ConfigError(f"evaluators.{name} is {number}; it must be at least 1")
-        if self.dev_loss and any(pairs.label == "dev" for pairs in self.minimal_pairs):
-            raise ConfigError("evaluators.minimal_pairs: the label dev is the dev split's; give the set another")
+
+    def _check_pairs(self) -> None:
+        seen = {"dev": "the dev split"} if self.dev_loss else {}
+        for index, pairs in enumerate(self.minimal_pairs):
+            key = f"evaluators.minimal_pairs.{index}"
+            if not pairs.path:
+                raise ConfigError(f"{key}.path is missing; set it to a JSONL file, a folder of these, or an MDS folder")
+            if pairs.label in seen:
+                raise ConfigError(f"{key}.label is {pairs.label!r}, as that of {seen[pairs.label]}; choose another")
+            seen[pairs.label] = key
+            if pairs.eval_interval is not None:
+                parse_interval(pairs.eval_interval, f"{key}.eval_interval", UNITS)

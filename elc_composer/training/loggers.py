@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from composer.core import TimeUnit
 from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 
 from elc_composer.callbacks.metrics_file import MetricsFile
 from elc_composer.common.errors import ConfigError
+from elc_composer.common.intervals import parse_interval
 
 
 @dataclass
@@ -46,6 +48,11 @@ class LoggersConfig:
     """Needs the extra `wandb`."""
     mlflow: MlflowConfig | None = None
     """Needs the package mlflow."""
+
+    def __post_init__(self) -> None:
+        if self.console_interval is not None:
+            # Composer's ConsoleLogger counts nothing else.
+            parse_interval(self.console_interval, "loggers.console_interval", (TimeUnit.BATCH, TimeUnit.EPOCH))
 
 
 def build_loggers(config: LoggersConfig, run_folder: Path, run_name: str) -> list[LoggerDestination]:

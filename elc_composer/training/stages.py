@@ -22,7 +22,15 @@ class StageConfig:
     global_train_batch_size: int
     """Sequences of one optimizer step, over all devices."""
     device_train_microbatch_size: int | str | None = None
-    """Sequences that a device computes at once, gradients being accumulated; `auto` tries (GPU only); null: all."""
+    """Sequences that a device computes at once; gradients are accumulated over microbatches. `auto` tries sizes (GPU
+    only), null takes all sequences of the device."""
+
+    def __post_init__(self) -> None:
+        size = self.device_train_microbatch_size
+        if (isinstance(size, str) and size != "auto") or (isinstance(size, int) and size < 1):
+            raise ConfigError(
+                f"device_train_microbatch_size is {size}; it must be a whole number above 0, auto (GPU only) or null"
+            )
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,14 @@ def plan_stages(stages: Sequence[StageConfig], max_steps: int) -> list[Stage]:
     for index, stage in enumerate(stages):
         if stage.seq_length < 3 or stage.global_train_batch_size < 1:
             raise ConfigError(
-                f"stages[{index}]: seq_length {stage.seq_length} and global_train_batch_size "
+                f"stages.{index}: seq_length {stage.seq_length} and global_train_batch_size "
                 f"{stage.global_train_batch_size} must be at least 3 and 1"
             )
         reached += stage.fraction
         last = round(reached * max_steps)
         if last <= first:
             raise ConfigError(
-                f"stages[{index}]: a fraction of {stage.fraction:g} of {max_steps} steps leaves the stage without "
+                f"stages.{index}: a fraction of {stage.fraction:g} of {max_steps} steps leaves the stage without "
                 "a step; raise the fraction or max_steps, or drop the stage"
             )
         plan.append(
