@@ -17,6 +17,7 @@ from elc_composer.callbacks import (
 )
 from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
 from elc_composer.common.errors import ConfigError
+from elc_composer.common.run_folder import MINIMAL_PAIRS_PICTURE
 
 
 @dataclass
@@ -79,7 +80,7 @@ def build_monitors(config: CallbacksConfig, run_folder: Path) -> list[Callback]:
                 monitor.folder = str(run_folder)
             callbacks.append(monitor)
     if config.minimal_pair_plot:
-        callbacks.append(MinimalPairPlot(str(run_folder / "minimal_pairs_{label}.png")))
+        callbacks.append(MinimalPairPlot(str(run_folder / MINIMAL_PAIRS_PICTURE)))
     if config.speed_monitor is not None:
         speed = config.speed_monitor
         callbacks.append(SpeedMonitor(window_size=speed.window_size, gpu_flops_available=speed.gpu_flops_available))

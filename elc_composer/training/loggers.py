@@ -11,6 +11,7 @@ from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, Tensor
 from elc_composer.callbacks.metrics_file import MetricsFile
 from elc_composer.common.errors import ConfigError
 from elc_composer.common.intervals import parse_interval
+from elc_composer.common.run_folder import LOG, METRICS, TENSORBOARD
 
 
 @dataclass
@@ -63,14 +64,12 @@ def build_loggers(config: LoggersConfig, run_folder: Path, run_name: str) -> lis
     """
     loggers: list[LoggerDestination] = []
     if config.metrics_file:
-        loggers.append(MetricsFile(str(run_folder / "metrics.jsonl")))
+        loggers.append(MetricsFile(str(run_folder / METRICS)))
     if config.log_file:
-        loggers.append(
-            FileLogger(filename=str(run_folder / "log-rank{rank}.txt"), remote_file_name=None, overwrite=True)
-        )
+        loggers.append(FileLogger(filename=str(run_folder / LOG), remote_file_name=None, overwrite=True))
     try:
         if config.tensorboard:
-            loggers.append(TensorboardLogger(log_dir=str(run_folder / "tensorboard")))
+            loggers.append(TensorboardLogger(log_dir=str(run_folder / TENSORBOARD)))
         if config.wandb is not None:
             loggers.append(
                 WandBLogger(

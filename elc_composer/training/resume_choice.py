@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from composer.utils import dist
 
 from elc_composer.checkpoints.resume import ResumePoint, ensure_here, find_resume_point
-from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.errors import DataError
+from elc_composer.common.process_group import on_rank_zero
 from elc_composer.training.config import RunConfig
 from elc_composer.training.same_run import check_same_run
 
 
 def choose_resume_point(config: RunConfig) -> ResumePoint | None:
-    """Rank 0 looks for a checkpoint, other nodes fetch it; all ranks get it, or raise what one of them raised."""
-    found: list[Any] = [None]
-    problem: Exception | None = None
-    if dist.get_global_rank() == 0:
+    """The checkpoint to resume from, present on every node; None for a new run.
+
+    Rank 0 chooses, then the first rank of each other node fetches the checkpoint.
+
+    Raises:
+        ConfigError, DataError: from rank 0 or any node, on every rank.
+    """
+    point = on_rank_zero(lambda: _find(config))
+    problem: DataError | None = None
+    if point is not None and dist.get_local_rank() == 0:
         try:
-            found[0] = find_resume_point(config.checkpoints, config.run_folder)
-            if found[0] is not None:
-                check_same_run(config)
-        except (ConfigError, DataError) as error:
-            problem = error
-    dist.broadcast_object_list(found)
-    if found[0] is not None and dist.get_local_rank() == 0:
-        try:
-            ensure_here(found[0], config.checkpoints)
+            ensure_here(point, config.checkpoints)
         except DataError as error:
             problem = error
     for each in dist.all_gather_object(problem):
         if each is not None:
             raise each
-    return found[0]
+    return point
+
+
+def _find(config: RunConfig) -> ResumePoint | None:
+    point = find_resume_point(config.checkpoints, config.run_folder)
+    if point is not None:
+        check_same_run(config)
+    return point

@@ -32,7 +32,7 @@ def continue_with(folder: Path, *overrides: str) -> None:
         ("gradient_clip_norm=1", "another gradient_clip_norm"),
         ("gradient_clip_norm=null", "another gradient_clip_norm"),
         ("data.short_p=0.5", r"another data \(short_p: "),
-        ("data.shuffle_seed=9", r"another data \(shuffle_seed: None there, 9 here"),
+        ("data.shuffle_seed=9", r"another data \(shuffle_seed: null there, 9 here"),
         ("data.streams.0.repeat=2", r"another data \(streams: "),
     ],
 )
