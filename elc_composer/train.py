@@ -1,4 +1,4 @@
-"""One training run, from a YAML file to a folder of results: what `train.py` at the top of the project calls."""
+"""`composer train.py CONFIG [key=value ...] [--dry-run]`: trains a run config; also `python -m elc_composer.train`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from elc_composer.training.config import load_config
 from elc_composer.training.dry_run import dry_run
 from elc_composer.training.loop import train
 
-BAD_INPUT, RANK_LOST, BAD_LOSS, INTERRUPTED = 2, 1, 70, 130  # storage that does not answer ends like a lost rank
-"""Exit codes, beside 0 and `preemption.EXIT_CODE` (75)."""
+BAD_INPUT, RANK_LOST, BAD_LOSS, INTERRUPTED = 2, 1, 70, 130
+"""Exit codes besides 0 and `preemption.EXIT_CODE` (75). Unreachable storage has the code of a lost rank: retry."""
 
 _LOST = re.compile(r"closed by peer|connection reset|socket timeout|Timed out|NCCL|gloo", re.IGNORECASE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train as `train.py CONFIG [key=value ...] [--dry-run]` says; every end but success has one line and a code."""
+    """Run the command; every failure prints one line and has its exit code."""
     parser = argparse.ArgumentParser(prog="composer train.py", description="Train an ELC-BERT.")
     parser.add_argument("config", help="YAML run config, for example yamls/elc_strict.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replace a value of the config")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print what would be trained, check data and tokenizer, stop"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replace the value of a config key")
+    parser.add_argument("--dry-run", action="store_true", help="print the planned run, check data and tokenizer, stop")
     options = parser.parse_intermixed_args(arguments)
     preemption = Preemption()
     try:
@@ -42,21 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             train(config, preemption)
     except Unreachable as error:
-        _end(f"{error}; the same command tries again, from the newest checkpoint", RANK_LOST)
+        _end(f"{error}; run the same command again to resume from the newest checkpoint", RANK_LOST)
     except (ConfigError, DataError) as error:
         _end(str(error), BAD_INPUT)
     except BadLoss as error:
-        _end(f"{error}; the checkpoints are from before it", BAD_LOSS)
+        _end(f"{error}; the checkpoints were saved before it", BAD_LOSS)
     except (KeyboardInterrupt, SystemExit) as end:
-        # Composer's own handler of Ctrl-C raises the latter.
+        # Composer's handler of Ctrl-C raises SystemExit.
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        _end("interrupted; the same command continues from the newest checkpoint", INTERRUPTED)
+        _end("interrupted; run the same command again to resume from the newest checkpoint", INTERRUPTED)
     except RuntimeError as error:
         if dist.get_world_size() == 1 or not _LOST.search(str(error)):
             raise
         reason = str(error).strip().splitlines()[0]
-        _end(f"another rank is gone ({reason}); the same command continues from the newest checkpoint", RANK_LOST)
+        _end(
+            f"another rank was lost ({reason}); run the same command again to resume from the newest checkpoint",
+            RANK_LOST,
+        )
     finally:
         if dist.get_world_size() == 1 and not preemption.preempted:
             preemption.restore()
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _end(sentence: str, code: int) -> None:
     if dist.get_world_size() > 1:
-        # A launcher that sees one rank end sends this to the others; the code must stay theirs.
+        # The launcher sends SIGTERM to the other ranks when one exits; ignore it, so that each keeps its exit code.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     sys.exit(code)

@@ -25,18 +25,18 @@ FETCHES = 2
 
 @dataclass
 class CheckpointsConfig:
-    """Where training state is saved and what a run starts from."""
+    """Saving and resuming."""
 
     save_folder: str | None = "${run_folder}/checkpoints"
-    """A folder; or `s3://bucket/prefix`, where copies of `<run_folder>/checkpoints` go; null saves nothing."""
+    """Folder; or `s3://bucket/prefix`, to which `<run_folder>/checkpoints` is copied; null: save nothing."""
     save_interval: str = "500ba"
-    """Composer time string; the end of every stage and of the run is saved, too."""
+    """Interval of checkpoints: a time string; they are also saved at the end of every stage and of the run."""
     keep: int = 3
-    """Checkpoints kept, the newest ones, in the folder and in S3; -1 keeps all."""
+    """Number of newest checkpoints to keep, in the folder and in S3; -1: all."""
     autoresume: bool = True
-    """Continue from the newest whole checkpoint in `save_folder`, if there is one."""
+    """Resume from the newest undamaged checkpoint in `save_folder`, if there is one."""
     load_path: str | None = None
-    """Continue from this checkpoint of your own; loading unpickles, so never from one of unknown origin."""
+    """Checkpoint to start from; loading unpickles it, which can run code, so use only your own."""
 
     def __post_init__(self) -> None:
         if self.keep == 0 or self.keep < -1:

@@ -1,4 +1,4 @@
-"""What comes from the environment stays there: configs that are printed or saved name the variable, not its value."""
+"""Keeps secrets out of saved configs and messages: values of environment variables, and logins in addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from elc_composer.common.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
-# Secret keys may hold a slash, but a number and a slash after the colon are a port.
+# A secret key may contain a slash, but a number and a slash after the colon are a port.
 _LOGIN = re.compile(r"://(?:[^/\s@]+|[^/\s@:]+:(?!\d+/)[^\s@]*)@")
 
 
@@ -28,7 +28,7 @@ def hide(text: str, written: Iterable[str]) -> str:
 
 
 def put_back(tree: Any, written: Mapping[str, str]) -> Any:
-    """A plain tree in which the values at `written`'s keys are as they were written."""
+    """Replace values by their text with `${oc.env:NAME}`, by dotted key; changes and returns `tree`."""
     for key, text in written.items():
         *parents, last = key.split(".")
         node = tree
@@ -39,26 +39,26 @@ def put_back(tree: Any, written: Mapping[str, str]) -> Any:
 
 
 def refuse_logins(resolved: Any) -> None:
-    """Refuse addresses that hold a name or password, which loggers and error messages would spread.
+    """Refuse addresses with a user name or password, which loggers and error messages would show.
 
     Raises:
-        ConfigError: naming the key, and not the value.
+        ConfigError: with the key, without the value.
     """
     for key, value in leaves(resolved):
         if isinstance(value, str) and _LOGIN.search(value):
             raise ConfigError(
-                f"'{key}' is an address with a user name or password in it; give these by the environment variables "
+                f"'{key}' is an address with a user name or password in it; set the environment variables "
                 "of the service instead (AWS_ACCESS_KEY_ID, MLFLOW_TRACKING_USERNAME, ...)"
             )
 
 
 def hide_logins(text: str) -> str:
-    """A message without the names and passwords of addresses in it."""
+    """A message without user names and passwords of addresses."""
     return _LOGIN.sub("://...@", text)
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested dicts and lists, by its dotted key."""
+    """Every value of nested dicts and lists with its dotted key."""
     if isinstance(tree, (dict, list)):
         for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
             yield from leaves(value, f"{path}.{key}" if path else str(key))

@@ -1,4 +1,4 @@
-"""What the data section of a run config holds."""
+"""The `data` section of a run config: streams, sample order, downloads and loader."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class StreamConfig:
     local: str | None = None
     """Cache folder for `remote`; without `remote`, the prepared folder itself, read in place."""
     split: str | None = None
-    """Another split than the one the loader is for."""
+    """Split to read in place of `train_split` or `eval_split`; null: the loader's own."""
     proportion: float | None = None
-    """Share of the epoch that comes from this stream; all streams or none say this."""
+    """Share of the epoch's samples from this stream; set it for all streams or for none."""
     repeat: float | None = None
-    """Or: how often its samples come in an epoch (0.5: half of them, 2: twice)."""
+    """Alternative to `proportion`: passes over the stream's samples in an epoch (0.5: half of them, 2: twice)."""
     choose: int | None = None
-    """Or: how many of its samples come in an epoch."""
+    """Alternative to `proportion`: number of the stream's samples in an epoch."""
 
     def __post_init__(self) -> None:
         if self.local is not None and "://" in self.local:
@@ -46,45 +46,51 @@ class StreamConfig:
 
 @dataclass
 class DataConfig:
-    """Streams of prepared segments, their order, and how they travel.
-
-    Fields without a word here are StreamingDataset's or DataLoader's own, by the same name.
-    """
+    """Data streams, sample order, and download settings."""
 
     streams: list[StreamConfig] = field(default_factory=list)
+    """The prepared folders to read; at least one."""
     train_split: str = "train"
+    """Split to train on."""
     eval_split: str = "dev"
+    """Split of the dev loss."""
     short_p: float = 0.1
-    """Share of the training segments cut to a random length, as published."""
+    """Share of the training segments that are cut to a random length, as published."""
     pad_to: str = "seq_length"
-    """`seq_length`: every batch has the stage's length; `longest`: a batch is as long as its longest segment."""
+    """`seq_length`: pad every batch to the stage's length; `longest`: pad to the longest segment of the batch."""
     shuffle: bool = True
+    """Shuffle the training samples, in another order in each epoch."""
     shuffle_algo: str = "py1e"
+    """Shuffling algorithm of StreamingDataset: `naive`, `py1br`, `py1e`, `py1s` or `py2s`."""
     shuffle_seed: int | None = None
-    """None: the run's seed."""
+    """Seed of the sample order; null: the run's seed."""
     shuffle_block_size: int | None = None
+    """Samples that are shuffled together by the algorithm; null: StreamingDataset's default."""
     num_canonical_nodes: int | None = None
-    """Set it for runs that may resume on another number of nodes: the order of samples hangs on it."""
+    """Node count that decides the sample order; set it for runs that may resume on another number of nodes."""
     epoch_size: int | None = None
-    """Samples of an epoch, shared out by the streams' proportions (or sizes)."""
+    """Samples of an epoch, divided by the streams' proportions (or sizes); null: all samples of the streams."""
     predownload: int | None = None
-    """Samples that every worker downloads ahead; None: eight batches."""
+    """Samples that each worker downloads ahead; null: eight batches."""
     cache_limit: str | None = None
-    """Largest size of the local cache, such as `20gb`; None keeps everything."""
+    """Largest size of the local cache, such as `20gb`; null: no limit."""
     keep_zip: bool = False
+    """Keep the compressed shards in the cache beside the decompressed ones."""
     validate_hash: str | None = "sha256"
-    """Check every shard by this hash when it is downloaded, when it is found in the cache, and before it is read in
-    place; the index must hold it (streaming_prep's does). None checks sizes only."""
+    """Hash to check every shard with, after its download, in the cache, and before it is read in place; the index must
+    contain it (streaming_prep writes sha256). null: check sizes only."""
     download_retry: int = 2
-    """Attempts in a row, with a pause of seconds."""
+    """Download attempts in a row, seconds apart."""
     download_timeout: float = 30.0
-    """Seconds without a byte after which a connection is given up."""
+    """Seconds without a byte after which a connection is closed."""
     outage_tolerance: float = 300.0
-    """Seconds for which a shard that is due is asked for again while storage answers 5xx, hangs up or times out."""
+    """Seconds for which the download of a needed shard is retried while storage answers 5xx or does not answer."""
     num_workers: int = 2
+    """Worker processes of each rank's DataLoader; 0 loads in the training process."""
     prefetch_factor: int = 2
+    """Batches that each worker prepares ahead."""
     batch_timeout: float = 900.0
-    """Seconds after which a batch that does not come is an error (with workers)."""
+    """Seconds without a batch from the workers after which training stops with an error."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.short_p <= 1.0:

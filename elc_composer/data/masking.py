@@ -44,13 +44,15 @@ class MaskingConfig:
     probability: float = 0.15
     """Expected share of the text tokens that are chosen; spans overshoot it by about 1.4 tokens a sample."""
     final_probability: float | None = None
-    """The share at the end of the run, reached on a straight line from `probability`; None keeps it fixed."""
+    """Share at the end of the run, reached linearly from `probability`; null: `probability` throughout."""
     max_span_length: int = 9
+    """Longest span in tokens."""
     max_spans: int | None = None
     """Stop after this many spans though fewer tokens are covered than asked for; the published loop has 100."""
     mask_share: float = 0.8
     """Share of the chosen tokens replaced by [MASK]; `random_share` are replaced by a random token, the rest kept."""
     random_share: float = 0.1
+    """Share of the chosen tokens replaced by random tokens."""
 
     def __post_init__(self) -> None:
         if self.strategy not in ("span", "token"):

@@ -16,11 +16,11 @@ from elc_composer.training.parallelism import Precision, Strategy, check_paralle
 from elc_composer.training.stages import Stage
 
 LARGEST_SEED = 2**31 - 1
-"""Composer and Streaming add ranks and stages to the seed, and take no more than 32 bits."""
+"""Composer and Streaming add rank and stage to the seed, and accept at most 32 bits."""
 
 
 def check_devices(config: RunConfig) -> None:
-    """Refuse what these devices cannot run.
+    """Refuse settings that these devices cannot run.
 
     Raises:
         ConfigError: naming the key.
@@ -33,16 +33,16 @@ def check_devices(config: RunConfig) -> None:
 
 
 def check_run_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written, without making it.
+    """Refuse a run folder that cannot be created or written, without creating it.
 
     Raises:
-        ConfigError: naming what is in the way.
+        ConfigError: naming the file or folder that prevents it.
     """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise ConfigError(f"run_folder {folder} cannot be written: {there} is no folder; name another")
+        raise ConfigError(f"run_folder {folder} cannot be written: {there} is not a folder; set another run_folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"run_folder {folder} cannot be written: no permission in {there}; name another")
+        raise ConfigError(f"run_folder {folder} cannot be written: no permission in {there}; set another run_folder")
 
 
 def check_callbacks(config: RunConfig) -> None:
@@ -54,20 +54,20 @@ def check_callbacks(config: RunConfig) -> None:
     guard, monitors = config.callbacks.loss_guard, config.callbacks
     if monitors.optimizer_monitor is not None and config.parallelism.strategy is not Strategy.ddp:
         raise ConfigError(
-            "callbacks.optimizer_monitor sees a rank's own part only under FSDP; use weight_distribution_monitor, "
-            "which logs gradient norms of whole layers"
+            "callbacks.optimizer_monitor reports per-rank shards under FSDP, not global norms; use "
+            "callbacks.weight_distribution_monitor, which logs gradient norms of whole layers"
         )
     if guard is None or guard.on_bad_loss is not OnBadLoss.roll_back:
         return
     if not config.checkpoints.autoresume or config.checkpoints.save_folder is None:
         raise ConfigError(
-            "callbacks.loss_guard.on_bad_loss: roll_back goes back to the run's newest checkpoint, so it needs "
-            "checkpoints.autoresume and checkpoints.save_folder; set these, or stop"
+            "callbacks.loss_guard.on_bad_loss=roll_back resumes from the newest checkpoint, so it needs "
+            "checkpoints.autoresume=true and checkpoints.save_folder; set these, or on_bad_loss=stop"
         )
     if config.precision is Precision.amp_fp16:
         raise ConfigError(
-            "callbacks.loss_guard.on_bad_loss: roll_back does not go with amp_fp16, whose gradient scaler leaves bad "
-            "steps out already; use stop, or amp_bf16"
+            "callbacks.loss_guard.on_bad_loss=roll_back is not supported with precision=amp_fp16, whose gradient "
+            "scaler skips bad steps itself; set on_bad_loss=stop or precision=amp_bf16"
         )
 
 
@@ -78,10 +78,10 @@ def check_numbers(config: RunConfig) -> None:
         ConfigError: naming the key.
     """
     if not 0 <= config.seed <= LARGEST_SEED:
-        raise ConfigError(f"seed is {config.seed}; it must lie between 0 and {LARGEST_SEED}")
+        raise ConfigError(f"seed is {config.seed}; it must be between 0 and {LARGEST_SEED}")
     clip = config.gradient_clip_norm
-    if clip is not None and not 0 < clip < float("inf"):
-        raise ConfigError(f"gradient_clip_norm is {clip}; it must be a finite number above 0, or null to clip nothing")
+    if clip is not None and not clip > 0:
+        raise ConfigError(f"gradient_clip_norm is {clip}; it must be above 0, or null for no clipping")
 
 
 def check_stage(stage: Stage, model: ElcConfig) -> None:
@@ -94,10 +94,11 @@ def check_stage(stage: Stage, model: ElcConfig) -> None:
     if stage.seq_length > model.max_position_embeddings:
         raise ConfigError(
             f"{place}.seq_length {stage.seq_length} exceeds model.max_position_embeddings "
-            f"{model.max_position_embeddings}; lower the one or raise the other"
+            f"{model.max_position_embeddings}; lower seq_length or raise max_position_embeddings"
         )
     ranks = dist.get_world_size()
     if stage.global_train_batch_size % ranks:
         raise ConfigError(
-            f"{place}.global_train_batch_size {stage.global_train_batch_size} is not a multiple of the {ranks} ranks"
+            f"{place}.global_train_batch_size {stage.global_train_batch_size} is not a multiple of the {ranks} ranks; "
+            "change the batch size or the number of ranks"
         )

@@ -1,4 +1,4 @@
-"""What a run would be, in figures, without data or devices."""
+"""Dry run: prints the planned run and checks everything, without training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from elc_composer.training.stages import plan_stages
 
 
 def dry_run(config: RunConfig) -> None:
-    """Print what a run would be, then check everything but this machine's devices, which only a note is spent on."""
+    """Print the planned run, then check everything; a problem with this machine's devices is only noted."""
     first = dist.get_global_rank() == 0
     if first:
         print(describe_run(config), flush=True)
@@ -32,12 +32,13 @@ def dry_run(config: RunConfig) -> None:
 
 
 def describe_run(config: RunConfig) -> str:
-    """The resolved config, the model's size, and the steps, token slots and FLOPs of every stage.
+    """The resolved config, the model's size, and steps, token slots and FLOPs of every stage.
 
-    FLOPs count matrix products of forward and backward, the head at the expected number of masked positions.
+    FLOPs are those of the matrix products of forward and backward pass; the head counts the expected number of masked
+    positions.
 
     Raises:
-        ConfigError: for a model or stages that cannot be.
+        ConfigError: invalid model settings or stages.
     """
     plan = plan_stages(config.stages, config.max_steps)
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""What a run measures while it trains: the dev split's loss and any sets of minimal pairs."""
+"""The `evaluators` section: dev loss and minimal pairs during training."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from elc_composer.evaluation.in_training.interval import UNITS
 
 @dataclass
 class EvaluatorsConfig:
-    """Evaluators and how often they run."""
+    """Evaluation during training."""
 
     eval_interval: str = "500ba"
-    """Composer time string, for every evaluator that names none of its own; the end of the run is evaluated, too."""
+    """Interval of evaluators without their own: a time string in ba, ep, sp or tok; they also run at the end."""
     dev_loss: bool = True
-    """Loss, perplexity and masked accuracy on the dev split, with fixed masks."""
+    """Evaluate loss, perplexity and masked accuracy on the dev split, with fixed masks."""
     dev_batches: int = 32
-    """Batches of the dev split that are read at most, over all ranks; -1 reads all."""
+    """Largest number of dev batches, summed over all ranks; -1: all."""
     device_eval_batch_size: int = 64
+    """Sequences per dev batch of one device."""
     before_training: bool = False
-    """Evaluate the untrained model, too."""
+    """Also evaluate the model before the first step."""
     minimal_pairs: list[MinimalPairsConfig] = field(default_factory=list)
-    """Sets of minimal pairs, each with its own label."""
+    """Sets of minimal pairs, each with its own label; an empty list evaluates none."""
 
     def __post_init__(self) -> None:
         parse_interval(self.eval_interval, "evaluators.eval_interval", UNITS)

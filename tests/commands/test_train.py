@@ -102,7 +102,7 @@ def test_dry_run_checks_and_trains_nothing(prepared: Path, vocab_size: int, tmp_
     done = composer(CONFIG, *overrides, "--dry-run", "seed=3", ranks=2)
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("parameters, zero") == 1
-    assert "data and tokenizer fit the model: but not on this machine: precision: amp_bf16 needs a GPU" in done.stdout
+    assert "data and tokenizer fit the model: but not on this machine: precision=amp_bf16 needs a GPU" in done.stdout
     assert not run.exists()
 
 
@@ -122,9 +122,9 @@ def test_bad_input_leaves_the_caller_s_signals_and_shows_no_secret(
 @pytest.mark.parametrize(
     ("end", "code", "said"),
     [
-        (SystemExit(130), 130, "interrupted; the same command continues"),  # what Composer makes of Ctrl-C
+        (SystemExit(130), 130, "interrupted; run the same command again"),  # what Composer makes of Ctrl-C
         (SystemExit(143), 143, ""),
-        (Unreachable("s3://b/x does not answer"), 1, "does not answer; the same command tries again"),
+        (Unreachable("s3://b/x does not answer"), 1, "does not answer; run the same command again"),
         (DataError("s3://b/x is damaged"), 2, "error: s3://b/x is damaged\n"),
     ],
     ids=["interrupted", "terminated", "unreachable", "damaged"],

@@ -63,8 +63,15 @@ def test_model_settings_are_checked_by_the_model() -> None:
 def test_reference_is_current() -> None:
     page = ROOT / "docs" / "configuration.md"
     assert page.read_text() == reference(), (
-        "write it anew: python -m elc_composer.training.config_reference > docs/configuration.md"
+        "write it again: python -m elc_composer.training.config_reference > docs/configuration.md"
     )
+
+
+def test_every_key_has_a_description() -> None:
+    rows = [line.split(" | ") for line in reference().splitlines() if line.startswith("| `")]
+    assert len(rows) > 150
+    assert [row[0] for row in rows if len(row[-1].strip(" |")) < 5] == []
+    assert "None" not in reference()
 
 
 @pytest.mark.parametrize(

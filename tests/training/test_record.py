@@ -77,7 +77,7 @@ def test_going_back_needs_checkpoints(lack: str) -> None:
     roll_back = "callbacks.loss_guard.on_bad_loss=roll_back"
     check_callbacks(load_config(CONFIG, [roll_back]))
     check_callbacks(load_config(CONFIG, [lack]))
-    with pytest.raises(ConfigError, match=r"roll_back goes back to .* needs checkpoints\.autoresume"):
+    with pytest.raises(ConfigError, match=r"roll_back resumes from .* needs checkpoints\.autoresume"):
         check_callbacks(load_config(CONFIG, [roll_back, lack]))
 
 
