@@ -65,9 +65,11 @@ class LossGuard(Callback):
     factor: float | None = None
     """A loss above this many times the median of the last `window` is bad, too; null: NaN and infinity only."""
     window: int = 100
+    """Number of recent losses whose median `factor` refers to."""
     max_roll_backs: int = 3
     """Stop all the same when that many have not helped."""
     folder: str | None = "runs/{run_name}"
+    """Folder of `bad_batches.jsonl`, with Composer's placeholders; null: no file."""
 
     def __post_init__(self) -> None:
         """Nothing is skipped yet."""

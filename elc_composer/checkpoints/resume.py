@@ -10,13 +10,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from composer import Time
-
 from elc_composer.checkpoints.integrity import damage
 from elc_composer.checkpoints.names import step_of
 from elc_composer.checkpoints.s3 import Bucket, parse_save_folder
 from elc_composer.common.addresses import is_address, local_path, refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.intervals import parse_interval
 from elc_composer.common.storage import Unreachable
 
 log = logging.getLogger(__name__)
@@ -27,23 +26,23 @@ FETCHES = 2
 
 @dataclass
 class CheckpointsConfig:
-    """Where training state is saved and what a run starts from."""
+    """Saving and resuming."""
 
     save_folder: str | None = "${run_folder}/checkpoints"
-    """A folder; or `s3://bucket/prefix`, where copies of `<run_folder>/checkpoints` go; null saves nothing."""
+    """Folder; or `s3://bucket/prefix`, to which `<run_folder>/checkpoints` is copied; null: save nothing."""
     save_interval: str = "500ba"
-    """Composer time string; the end of every stage and of the run is saved, too."""
+    """Interval of checkpoints: a time string; they are also saved at the end of every stage and of the run."""
     keep: int = 3
-    """Checkpoints kept, the newest ones, in the folder and in S3; -1 keeps all."""
+    """Number of newest checkpoints to keep, in the folder and in S3; -1: all."""
     autoresume: bool = True
-    """Continue from the newest whole checkpoint in `save_folder`, if there is one."""
+    """Resume from the newest undamaged checkpoint in `save_folder`, if there is one."""
     load_path: str | None = None
-    """Continue from this checkpoint of your own; loading unpickles, so never from one of unknown origin."""
+    """Checkpoint to start from; loading unpickles it, which can run code, so use only your own."""
 
     def __post_init__(self) -> None:
         if self.keep == 0 or self.keep < -1:
             raise ConfigError(f"checkpoints.keep is {self.keep}; keep at least 1, or -1 for all")
-        check_interval("checkpoints.save_interval", self.save_interval)
+        parse_interval(self.save_interval, "checkpoints.save_interval")
         refuse_addresses({"checkpoints.load_path": self.load_path})
         if self.remote is not None:
             parse_save_folder(self.remote)
@@ -58,20 +57,6 @@ class CheckpointsConfig:
         if self.save_folder is None:
             return None
         return Path(run_folder) / "checkpoints" if self.remote else Path(local_path(self.save_folder))
-
-
-def check_interval(key: str, interval: str) -> None:
-    """Refuse what Composer cannot read as a time.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    try:
-        whole = Time.from_timestring(interval).value > 0
-    except (ValueError, TypeError):
-        whole = False
-    if not whole:
-        raise ConfigError(f"{key} is {interval!r}; it must be a Composer time string such as 500ba or 1ep")
 
 
 @dataclass(frozen=True)
