@@ -38,7 +38,7 @@ pipeline_tag: fill-mask
 
 A masked language model in which every layer reads a learned, weighted sum of all earlier layers' outputs
 (Georges Gabriel Charpentier & Samuel 2023). {parameters:,} parameters; {layers} layers of width {width}; vocabulary of
-{vocabulary:,}; sequences of up to {length} tokens.
+{vocabulary:,}; trained on sequences of up to {length} tokens.
 
 ```python
 from transformers import AutoModelForMaskedLM, AutoTokenizer

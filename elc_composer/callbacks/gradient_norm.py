@@ -26,8 +26,9 @@ class GradientNorm(Algorithm):
         gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
         local = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
         norms = torch._foreach_norm([each for each in local if each.numel()]) if local else []
-        squares = torch.stack([norm.float() ** 2 for norm in norms]).sum() if norms else torch.zeros(())
+        squares = [norm.float() ** 2 for norm in norms] or [torch.zeros((), dtype=torch.float32)]
+        total = torch.stack(squares).sum()
         if state.fsdp_enabled:
-            squares = state.device.tensor_to_device(squares)
-            dist.all_reduce(squares)
-        logger.log_metrics({"gradient/norm": squares.sqrt().item()})
+            total = state.device.tensor_to_device(total)
+            dist.all_reduce(total)
+        logger.log_metrics({"gradient/norm": total.sqrt().item()})

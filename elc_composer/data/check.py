@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from composer.utils import dist
 from streaming.base.world import World
 
@@ -16,6 +15,7 @@ from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.storage import START_PATIENCE, patiently, reason_of
 from elc_composer.data.config import DataConfig
 from elc_composer.data.paths import StreamPlace, resolve_all
+from elc_composer.data.samples import problem_of
 from elc_composer.data.streaming.checked_stream import CheckedStream
 from elc_composer.data.streaming.index_file import read_index
 from elc_composer.prepared.index_safety import check_shards
@@ -59,17 +59,11 @@ def _check_place(place: StreamPlace, seq_length: int, vocab_size: int, config: D
             _check_columns(place, shard, config.validate_hash)
     except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise DataError(f"{place.source}: its index.json is damaged ({error}): prepare the data again.") from error
+    name = (shards[0].get("zip_data") or shards[0]["raw_data"])["basename"]
     for number, ids in enumerate(_first_samples(place, shards[0], config)):
-        if len(ids) > seq_length - 2:
-            raise DataError(
-                f"{place.source}: sample {number} has {len(ids)} tokens, but {seq_length} leave room for "
-                f"{seq_length - 2} beside [CLS] and [SEP]: prepare the data for that sequence length."
-            )
-        if ids.size and int(ids.max()) >= vocab_size:
-            raise DataError(
-                f"{place.source}: sample {number} holds token id {int(ids.max())}, but the model's vocabulary has "
-                f"{vocab_size} entries: the data were prepared with another tokenizer."
-            )
+        problem = problem_of(ids, vocab_size, seq_length)
+        if problem is not None:
+            raise DataError(f"{place.source}: shard {name}: sample {number} {problem}")
 
 
 def _check_columns(place: StreamPlace, shard: dict[str, Any], validate_hash: str | None) -> None:
@@ -90,7 +84,7 @@ def _check_columns(place: StreamPlace, shard: dict[str, Any], validate_hash: str
             )
 
 
-def _first_samples(place: StreamPlace, shard_info: dict[str, Any], config: DataConfig) -> list[np.ndarray]:
+def _first_samples(place: StreamPlace, shard_info: dict[str, Any], config: DataConfig) -> list[Any]:
     compressed = (
         shard_info.get("zip_data")
         and not (Path(place.local) / place.split / shard_info["raw_data"]["basename"]).is_file()
@@ -114,7 +108,7 @@ def _first_samples(place: StreamPlace, shard_info: dict[str, Any], config: DataC
     try:
         shard = patiently(lambda: stream.get_shards(world, False), START_PATIENCE)[0]
         patiently(lambda: stream.prepare_shard(shard), START_PATIENCE)
-        return [np.asarray(shard[i]["input_ids"]) for i in range(min(len(shard), SAMPLES_READ))]
+        return [shard[i]["input_ids"] for i in range(min(len(shard), SAMPLES_READ))]
     except DataError:
         raise
     except Exception as error:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from composer.core import DataSpec
 from composer.utils import dist
@@ -21,6 +22,9 @@ from elc_composer.data.paths import resolve_all
 from elc_composer.data.positions import LabelPositions
 from elc_composer.data.streaming.checked_stream import CheckedStream
 from elc_composer.data.streaming.dataset import SegmentDataset
+
+NO_LABELS = 1e-30
+"""Weight of a microbatch without labels."""
 
 
 class WholeEpochLoader(StreamingDataLoader):
@@ -71,11 +75,19 @@ class SegmentArray(Dataset[Segment]):
         return Segment(input_ids=sample["input_ids"], sample_id=index, epoch=0, step=0)
 
 
-def count_tokens(batch: dict[str, Any]) -> dict[str, int]:
-    """A batch's tokens without padding (`total`) and its labels (`loss_generating`), without a look at the device."""
+def count_tokens(batch: dict[str, Any]) -> dict[str, Any]:
+    """Tokens of a batch: `total` (without padding, int) and `loss_generating` (labels, float64).
+
+    Composer weights microbatches and ranks by `loss_generating` and divides by its sum over all ranks, which may be 0.
+    A count of `NO_LABELS` instead of 0 avoids that division by zero and changes no other weight: added to a count of at
+    least 1 it vanishes in float64. The numpy type makes Composer's sum float64 whatever torch's default dtype is. The
+    lists of the collator need no device synchronization; other batches are counted on their device.
+    """
     if "token_counts" in batch:
-        return {"total": sum(batch["token_counts"]), "loss_generating": sum(batch["label_counts"])}
-    return {"total": int(batch["attention_mask"].sum()), "loss_generating": int((batch["labels"] != IGNORED).sum())}
+        total, labels = sum(batch["token_counts"]), sum(batch["label_counts"])
+    else:
+        total, labels = int(batch["attention_mask"].sum()), int((batch["labels"] != IGNORED).sum())
+    return {"total": total, "loss_generating": np.float64(labels or NO_LABELS)}
 
 
 def count_samples(batch: dict[str, Any]) -> int:
@@ -113,7 +125,9 @@ def build_train_loader(
         DataError: for streams without a whole batch.
     """
     shuffle_seed = seed if config.shuffle_seed is None else config.shuffle_seed
-    dataset = _open(config, seq_length, config.train_split, device_batch_size, config.shuffle, shuffle_seed + stage)
+    dataset = _open(
+        config, tokens, seq_length, config.train_split, device_batch_size, config.shuffle, shuffle_seed + stage
+    )
     collator = MaskingCollator(
         seq_length=seq_length,
         masking=masking,
@@ -154,7 +168,8 @@ def build_eval_loader(
     seed: int,
 ) -> DataSpec:
     """Held-out batches: every sample once (over all ranks), in order, always with the same masks, nothing cut."""
-    dataset = SegmentArray(_open(config, seq_length, config.eval_split, device_batch_size, shuffle=False, seed=0))
+    segments = _open(config, tokens, seq_length, config.eval_split, device_batch_size, shuffle=False, seed=0)
+    dataset = SegmentArray(segments)
     loader = DataLoader(
         dataset,
         batch_size=device_batch_size,
@@ -177,7 +192,13 @@ def _data_spec(loader: DataLoader[Any], masking: MaskingConfig) -> DataSpec:
 
 
 def _open(
-    config: DataConfig, seq_length: int, split: str, device_batch_size: int, shuffle: bool, seed: int
+    config: DataConfig,
+    tokens: TokenIds,
+    seq_length: int,
+    split: str,
+    device_batch_size: int,
+    shuffle: bool,
+    seed: int,
 ) -> SegmentDataset:
     streams = [
         CheckedStream(
@@ -195,6 +216,8 @@ def _open(
         batch_size=device_batch_size,
         workers=config.num_workers,
         outage_tolerance=config.outage_tolerance,
+        vocab_size=tokens.vocab_size,
+        seq_length=seq_length,
         shuffle=shuffle,
         shuffle_seed=seed,
         shuffle_algo=config.shuffle_algo,

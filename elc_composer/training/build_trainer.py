@@ -55,7 +55,6 @@ def build_evaluators(run: Run) -> MinimalPairEvaluators:
     built = minimal_pair_evaluators(
         config.minimal_pairs,
         run.tokenizer,
-        max_length=run.model.max_position_embeddings,
         eval_interval=config.eval_interval,
     )
     if config.dev_loss:
@@ -126,7 +125,7 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
     if config.parallelism.activation_checkpointing and config.parallelism.strategy is Strategy.ddp:
         checkpoint_layers(model, is_layer)
     return Trainer(
-        model=ElcComposerModel(model, evaluators.metrics),
+        model=ElcComposerModel(model, evaluators.metrics, run.config.label_smoothing),
         train_dataloader=data,
         eval_dataloader=evaluators.evaluators or None,
         optimizers=optimizer,

@@ -13,6 +13,7 @@ from elc_composer.callbacks import (
     LayerWeightMonitor,
     LossGuard,
     MixedInputMonitor,
+    StepMetrics,
     WeightDistributionMonitor,
 )
 from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
@@ -56,6 +57,8 @@ class CallbacksConfig:
     optimizer_monitor: OptimizerMonitorConfig | None = None
     gradient_norm: bool = True
     """Log `gradient/norm`, the whole gradient's norm before clipping, at every step."""
+    step_metrics: bool = True
+    """Log masked accuracy, sequence length and epochs seen at every step."""
     loss_guard: LossGuard | None = field(default_factory=LossGuard)
     minimal_pair_plot: bool = True
     """Draw each set of minimal pairs' accuracies after every evaluation."""
@@ -66,7 +69,10 @@ class CallbacksConfig:
 
 def build_monitors(config: CallbacksConfig, run_folder: Path) -> list[Callback]:
     """The callbacks that are switched on; monitors that name no folder of their own write into the run's."""
-    callbacks: list[Callback] = [] if config.data_wait_monitor is None else [config.data_wait_monitor]
+    # First, as its docstring asks.
+    callbacks: list[Callback] = [StepMetrics()] if config.step_metrics else []
+    if config.data_wait_monitor is not None:
+        callbacks.append(config.data_wait_monitor)
     monitors = (
         config.loss_guard,
         config.layer_weight_monitor,

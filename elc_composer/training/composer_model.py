@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from composer import ComposerModel
 from composer.metrics import LanguageCrossEntropy, LanguagePerplexity, MaskedAccuracy
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchmetrics import Metric
 from transformers.modeling_outputs import MaskedLMOutput
 
@@ -26,17 +28,20 @@ class ElcComposerModel(ComposerModel):
     over these; with `Trainer(accumulate_train_batch_on_tokens=True)` it is the mean over the global batch, however
     that is cut.
 
+    With `label_smoothing` the training loss alone is smoothed.
+
     Metrics of an evaluation: `LanguageCrossEntropy`, `LanguagePerplexity`, `MaskedAccuracy`, and those given as
     `metrics`, which see every batch through `metric.update(batch, outputs)` where they say so (`takes_batch`).
     """
 
-    def __init__(self, model: ElcForMaskedLM, metrics: dict[str, Metric] | None = None) -> None:
+    def __init__(
+        self, model: ElcForMaskedLM, metrics: dict[str, Metric] | None = None, label_smoothing: float = 0.0
+    ) -> None:
         super().__init__()
         self.model = model
+        self.label_smoothing = label_smoothing
         self.eval_metrics: dict[str, Metric] = {
-            "LanguageCrossEntropy": LanguageCrossEntropy(),
-            "LanguagePerplexity": LanguagePerplexity(),
-            "MaskedAccuracy": MaskedAccuracy(),
+            **language_metrics(),
             **(metrics or {}),
         }
         # Composer looks these up on the wrapped model itself; setattr keeps them out of the exported model's code.
@@ -46,11 +51,25 @@ class ElcComposerModel(ComposerModel):
 
     def forward(self, batch: Batch) -> MaskedLMOutput:
         """Run the encoder on all positions and the head on labelled ones: `logits` `[M, V]`, `loss`."""
+        # With smoothing, `loss` computes the training loss from the logits.
+        labels = None if self.smooths() else batch["labels"]
         positions = label_positions(batch)
-        return self.model(batch["input_ids"], batch["attention_mask"], batch["labels"], masked_positions=positions)
+        return self.model(batch["input_ids"], batch["attention_mask"], labels, masked_positions=positions)
+
+    def smooths(self) -> bool:
+        """Whether labels are smoothed now: in training only."""
+        return self.training and self.label_smoothing > 0
 
     def loss(self, outputs: MaskedLMOutput, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
-        """Mean cross-entropy in nats over labelled positions; 0 where a microbatch has none."""
+        """Mean cross-entropy in nats over labelled positions; 0 where a microbatch has none.
+
+        In training, `label_smoothing` of each label's probability is spread evenly over the vocabulary.
+        """
+        if self.smooths():
+            assert outputs.logits is not None
+            labels = batch["labels"].flatten()[label_positions(batch)]
+            total = F.cross_entropy(outputs.logits, labels, reduction="sum", label_smoothing=self.label_smoothing)
+            return total / (labels != -100).sum().clamp(min=1)
         assert outputs.loss is not None
         return outputs.loss
 
@@ -71,6 +90,20 @@ class ElcComposerModel(ComposerModel):
         predicted = sum(batch["label_counts"]) if "label_counts" in batch else int((batch["labels"] != -100).sum())
         sequences, length = batch["input_ids"].shape
         return self.model.estimate_flops(sequences, length, predicted)
+
+
+def language_metrics() -> dict[str, Metric]:
+    """Composer's metrics of an evaluation. Their sums take torch's default dtype; bfloat16 would lose the counts."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return {
+            "LanguageCrossEntropy": LanguageCrossEntropy(),
+            "LanguagePerplexity": LanguagePerplexity(),
+            "MaskedAccuracy": MaskedAccuracy(),
+        }
+    finally:
+        torch.set_default_dtype(default)
 
 
 def label_positions(batch: Batch) -> Tensor:

@@ -57,6 +57,8 @@ class RunConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     gradient_clip_norm: float | None = 2.0
     """Largest global norm of a step's gradient; null clips nothing."""
+    label_smoothing: float = 0.0
+    """Share of a label's probability spread over the vocabulary in the training loss; dev loss and export ignore it."""
     stages: list[StageConfig] = field(
         default_factory=lambda: [StageConfig(128, 0.9, 32768), StageConfig(512, 0.1, 8192)]
     )

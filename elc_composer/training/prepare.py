@@ -8,32 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from composer.utils import dist
 from transformers import PreTrainedTokenizerFast
 
 from elc_composer.callbacks.loss_guard import OnBadLoss
 from elc_composer.checkpoints.resume import ResumePoint, ensure_here, find_resume_point
 from elc_composer.common.errors import ConfigError, DataError
-from elc_composer.common.strict_yaml import to_yaml
 from elc_composer.data.check import check_data
 from elc_composer.data.config import DataConfig
-from elc_composer.data.masking import TokenIds
+from elc_composer.data.masking import MaskingConfig, TokenIds
 from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from elc_composer.model import ElcConfig
 from elc_composer.optim import build_optimizer
 from elc_composer.optim.schedule import check_schedule
 from elc_composer.prepared.fast_tokenizer import check_data_tokenizer, load_tokenizer
-from elc_composer.prepared.tokenizer_files import SPECIAL_TOKENS
+from elc_composer.prepared.tokenizer_files import PARAGRAPH, SPECIAL_TOKENS, TAB
 from elc_composer.training.config import RunConfig
 from elc_composer.training.parallelism import Precision, Strategy
+from elc_composer.training.same_run import check_same_run, with_masking
 from elc_composer.training.stages import Stage, plan_stages
 
-SAME_IN_A_RUN = (
-    "seed", "max_steps", "stages", "model", "optimizer", "schedule", "masking", "gradient_clip_norm", "data",
-)  # fmt: skip
-ORDER = ("train_split", "short_p", "shuffle", "shuffle_algo", "shuffle_seed", "shuffle_block_size", "epoch_size")
-SHARES = ("split", "proportion", "repeat", "choose")
 LARGEST_SEED = 2**31 - 1
 """Composer and Streaming add ranks and stages to the seed, and take no more than 32 bits."""
 
@@ -95,18 +89,22 @@ def prepare_run(config: RunConfig) -> Run:
     check_data_tokenizer(tokenizer, config.data)
     for pairs in config.evaluators.minimal_pairs:
         read_minimal_pairs(pairs.path)
-    return Run(config, model, plan, tokenizer, _agree_on_start(config))
+    resume, masking = _agree_on_start(config)
+    return Run(with_masking(config, masking), model, plan, tokenizer, resume)
 
 
-def _agree_on_start(config: RunConfig) -> ResumePoint | None:
-    """Rank 0 looks for a checkpoint, other nodes fetch it; all ranks get it, or raise what one of them raised."""
-    found: list[Any] = [None]
+def _agree_on_start(config: RunConfig) -> tuple[ResumePoint | None, MaskingConfig]:
+    """The checkpoint to resume from, and the masking settings to continue with.
+
+    Rank 0 looks for a checkpoint, other nodes fetch it; all ranks get both, or raise what one of them raised.
+    """
+    found: list[Any] = [None, config.masking]
     problem: Exception | None = None
     if dist.get_global_rank() == 0:
         try:
             found[0] = find_resume_point(config.checkpoints, config.run_folder)
             if found[0] is not None:
-                _check_same_run(config)
+                found[1] = check_same_run(config)
         except (ConfigError, DataError) as error:
             problem = error
     dist.broadcast_object_list(found)
@@ -118,46 +116,7 @@ def _agree_on_start(config: RunConfig) -> ResumePoint | None:
     for each in dist.all_gather_object(problem):
         if each is not None:
             raise each
-    return found[0]
-
-
-def _check_same_run(config: RunConfig) -> None:
-    """Refuse to continue a run whose steps would not be the same ones any more."""
-    file = Path(config.run_folder) / "config.yaml"
-    if not file.is_file():
-        return
-    try:
-        before = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        before = None
-    if not isinstance(before, dict):
-        # Cut short where the machine failed; it is written anew, and the checkpoint is what counts.
-        return
-    now = yaml.safe_load(to_yaml(config))
-    for tree in (before, now):
-        for stage in tree.get("stages", []):
-            stage.pop("device_train_microbatch_size", None)
-        tree.get("model", {}).pop("kernels", None)
-        tree["data"] = _what_is_read(tree.get("data", {}))
-    for key in SAME_IN_A_RUN:
-        if before.get(key) != now[key]:
-            raise ConfigError(
-                f"{config.run_folder} holds a run with another {key} ({_difference(before.get(key), now[key])}); "
-                "continue it with its own, or name another run_folder"
-            )
-
-
-def _what_is_read(data: dict[str, Any]) -> dict[str, Any]:
-    """What of the data section says which samples come when; where they lie and how they travel may change."""
-    shares = [{key: stream.get(key) for key in SHARES} for stream in data.get("streams", [])]
-    return {**{key: data.get(key) for key in ORDER}, "streams": shares}
-
-
-def _difference(before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = [key for key in now if before.get(key) != now[key]]
-        return ", ".join(f"{key}: {before.get(key)} there, {now[key]} here" for key in keys)
-    return f"{before} there, {now} here"
+    return found[0], found[1]
 
 
 def elc_config(config: RunConfig) -> ElcConfig:
@@ -190,14 +149,15 @@ def prepared_tokenizer(config: DataConfig) -> str:
 
 
 def token_ids(tokenizer: PreTrainedTokenizerFast) -> TokenIds:
-    """Ids of the special tokens, which are the first of every BabyLM vocabulary."""
+    """Ids of the special tokens, and where maskable tokens and random replacements begin: at [TAB] and at [PAR]."""
     return TokenIds(
         vocab_size=len(tokenizer),
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         pad_id=tokenizer.pad_token_id,
         mask_id=tokenizer.mask_token_id,
-        num_special=len(SPECIAL_TOKENS),
+        first_random=SPECIAL_TOKENS.index(PARAGRAPH),
+        first_maskable=SPECIAL_TOKENS.index(TAB),
     )
 
 
@@ -228,6 +188,8 @@ def _check_numbers(config: RunConfig) -> None:
     clip = config.gradient_clip_norm
     if clip is not None and not 0 < clip < float("inf"):
         raise ConfigError(f"gradient_clip_norm is {clip}; it must be a finite number above 0, or null to clip nothing")
+    if not 0 <= config.label_smoothing < 1:
+        raise ConfigError(f"label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
 
 
 def _check_stage(stage: Stage, model: ElcConfig) -> None:

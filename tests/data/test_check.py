@@ -48,13 +48,15 @@ def test_a_missing_split_names_the_others(root: Path) -> None:
 
 
 def test_ids_beyond_the_vocabulary(root: Path) -> None:
-    with pytest.raises(DataError, match=r"holds token id \d+, but the model's vocabulary has 100 entries"):
+    with pytest.raises(
+        DataError, match=r"train: shard shard\.00000\.mds\.zstd: sample \d+ has token id \d+; ids must be from 0 to 99"
+    ):
         check(root, vocab_size=100)
 
 
 def test_segments_that_are_too_long(root: Path) -> None:
     (root / "seq_16").rename(root / "seq_8")
-    with pytest.raises(DataError, match=r"has \d+ tokens, but 8 leave room for 6"):
+    with pytest.raises(DataError, match=r"has \d+ tokens; a sequence length of 8 leaves room for 6"):
         check(root, seq_length=8)
 
 

@@ -1,4 +1,4 @@
-"""A batch frames every segment as [CLS] text [SEP], pads it and refuses what does not fit."""
+"""The collator: framing, padding, cutting, masks independent of the batch, and errors for invalid samples."""
 
 from __future__ import annotations
 
@@ -71,13 +71,45 @@ def replace_epoch(sample: Segment, epoch: int) -> Segment:
     return Segment(**{**sample, "epoch": epoch})
 
 
-def test_a_segment_that_is_too_long_is_refused() -> None:
-    with pytest.raises(DataError, match=r"sample 41 has 11 tokens.*into 12"):
+@pytest.mark.parametrize("rules", ["published", "fitted"])
+def test_masks_do_not_depend_on_the_longest_segment_of_the_batch(rules: str) -> None:
+    """Spans are placed over all `seq_length` positions, whatever the width of the batch."""
+    config = MaskingConfig(rules=rules, probability=0.4)
+    whole, cropped = (
+        replace(COLLATOR, seq_length=64, masking=config, pad_to=pad_to) for pad_to in ("seq_length", "longest")
+    )
+    given = samples([5, 9, 20, 13])
+    reference = whole(given)
+    for batch, columns, rows in (
+        (cropped(given), 22, [0, 1, 2, 3]),
+        (cropped(given[:2]), 11, [0, 1]),
+        (cropped(given[3:]), 15, [3]),
+    ):
+        for name in ("input_ids", "labels", "attention_mask"):
+            torch.testing.assert_close(batch[name], reference[name][rows, :columns])
+        assert batch["label_counts"] == [reference["label_counts"][row] for row in rows]
+        assert batch["labels"].is_contiguous()
+
+
+def test_error_for_a_segment_that_is_too_long() -> None:
+    with pytest.raises(DataError, match=r"sample 41 has 11 tokens; a sequence length of 12 leaves room for 10"):
         COLLATOR(samples([4, 11]))
 
 
-def test_a_token_outside_the_vocabulary_is_refused() -> None:
+def test_error_for_ids_outside_the_vocabulary() -> None:
     given = samples([4, 6])
     given[1]["input_ids"][2] = VOCAB_SIZE
-    with pytest.raises(DataError, match=rf"sample 41 holds token id {VOCAB_SIZE}.*{VOCAB_SIZE} entries"):
+    with pytest.raises(
+        DataError, match=rf"sample 41 has token id {VOCAB_SIZE}; ids must be from 0 to {VOCAB_SIZE - 1}"
+    ):
+        COLLATOR(given)
+    given[1]["input_ids"] = np.array([9, -2, 9])
+    with pytest.raises(DataError, match=r"sample 41 has token id -2; ids must be from 0"):
+        COLLATOR(given)
+
+
+def test_error_for_samples_of_two_dimensions() -> None:
+    given = samples([4, 6])
+    given[1]["input_ids"] = np.full((2, 3), 9)
+    with pytest.raises(DataError, match=r"sample 41 is of shape \(2, 3\) and type int64; it must be a one-dimensional"):
         COLLATOR(given)

@@ -60,7 +60,7 @@ def test_a_line_of_50_mb(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFix
     with open(corpus / "homemade.train", "ab") as file:
         file.write(b"word " * (10 << 20) + b"\n")
     line = refused(run(corpus, tmp_path / "out"), tmp_path / "out", capsys)
-    assert "homemade.train:41: a line of more than 16,777,216 bytes" in line
+    assert "homemade.train:41: line longer than --max-line-bytes (16,777,216)" in line
 
 
 def test_a_full_disk_stops_and_a_freed_one_goes_on(

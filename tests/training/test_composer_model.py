@@ -96,3 +96,28 @@ def test_a_located_batch_reads_nothing_back(model: ElcComposerModel, located: di
     loss.backward()
     assert model.flops_per_batch(batch) > 0
     assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_label_smoothing_is_of_the_training_loss_alone(
+    model: ElcComposerModel, bare: dict, located: dict, share: float
+) -> None:
+    smoothing = ElcComposerModel(model.model, label_smoothing=share)
+    logits = model.model(bare["input_ids"], bare["attention_mask"]).logits.flatten(0, 1)
+    labels = bare["labels"].flatten()
+    sharp = F.cross_entropy(logits, labels)
+    smooth = F.cross_entropy(logits, labels, label_smoothing=share)
+    smoothing.model.config.hidden_dropout_prob = 0.0
+    for module in smoothing.modules():
+        if hasattr(module, "p"):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+    for batch in (bare, located):
+        smoothing.train()
+        assert torch.allclose(smoothing.loss(smoothing(batch), batch), smooth, rtol=1e-5)
+        smoothing.eval()
+        assert torch.allclose(smoothing.loss(smoothing(batch), batch), sharp, rtol=1e-6)
+    smoothing.train()
+    unlabelled = {**bare, "labels": torch.full_like(bare["labels"], -100)}
+    assert smoothing.loss(smoothing(unlabelled), unlabelled) == 0

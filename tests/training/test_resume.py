@@ -298,6 +298,24 @@ def test_checkpoints_go_to_s3_and_come_back_and_no_secret_stays_anywhere(runs: R
     assert variable not in config
 
 
+def test_a_run_of_an_earlier_version_resumes_with_its_masking_rules(
+    runs: Runs, start: Start, prepared: Path, vocab_size: int, tmp_path: Path
+) -> None:
+    """Versions before the published masking rules recorded no `masking.rules` and `masking.max_spans: null`."""
+    old = {"masking__rules": "fitted", "masking__max_spans": "null"}
+    undisturbed = Runs(start, prepared, vocab_size, tmp_path / "undisturbed")
+    assert undisturbed(**old) == [0], undisturbed.output[-2000:]
+    assert runs(fault(6, "batch_end", "SIGTERM"), **old) == [75], runs.output[-2000:]
+    record = runs.folder / "config.yaml"
+    text = record.read_text()
+    assert "  rules: fitted\n" in text
+    record.write_text(text.replace("  rules: fitted\n", ""))
+    assert runs() == [0], runs.output[-2000:]
+    assert "continues with its recorded masking.rules: fitted, masking.max_spans: null" in runs.output
+    assert difference(runs, undisturbed) == 0.0
+    assert "  rules: fitted\n" in record.read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.multirank
 def test_composers_launcher_passes_the_exit_code_on(runs: Runs) -> None:

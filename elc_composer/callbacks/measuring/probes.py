@@ -63,7 +63,7 @@ class Probe:
         wide = torch.float32 if shares.device.type == "mps" else torch.float64
         mask = self._mask
         if mask is None or mask.shape != states[0].shape[:-1]:
-            mask = torch.ones(states[0].shape[:-1])
+            mask = torch.ones(states[0].shape[:-1], dtype=torch.bool)
         mask = mask.to(states[0].device).bool()
         if positions is not None:
             read = torch.zeros_like(mask).flatten().index_fill(0, positions, True)

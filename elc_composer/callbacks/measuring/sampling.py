@@ -51,7 +51,7 @@ class Sample:
         for shard, at in zip(self.shards, self._local):
             values = shard.grad() if gradients else shard.local()
             parts.append(values.index_select(0, at).float() if values is not None else at.new_zeros(len(at)).float())
-        return torch.cat(parts) if parts else torch.empty(0, device=self.shards.device)
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float32, device=self.shards.device)
 
     def per_parameter(self, values: Tensor) -> Tensor:
         """Estimated sums `[parameters, k]` over this rank's part, from `values` `[len(places), k]` of the sample."""
@@ -60,6 +60,6 @@ class Sample:
 
     def assemble(self, values: Tensor) -> list[Tensor]:
         """All ranks' `values`, `[size]` per parameter on the CPU, by one reduction of `total` numbers."""
-        buffer = torch.zeros(self.total, device=self.shards.device)
+        buffer = torch.zeros(self.total, dtype=torch.float32, device=self.shards.device)
         buffer.index_copy_(0, self.places, values)
         return list(self.shards.reduce(buffer).cpu().split(self.sizes))

@@ -34,6 +34,7 @@ from streaming.base.world import World
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.storage import LONGEST_PAUSE, Unreachable, patiently
 from elc_composer.data.collate import Segment
+from elc_composer.data.samples import problem_of
 from elc_composer.data.streaming.cache_limit import check_cache_limit
 from elc_composer.data.streaming.checked_stream import CheckedStream
 from elc_composer.data.streaming.shared_prefix import CacheFolders, random_prefixes
@@ -48,6 +49,8 @@ class SegmentDataset(StreamingDataset):
         streams: the streams, of one sequence length.
         batch_size: samples of a batch on one device.
         workers: loader processes of a rank; 0: the rank itself.
+        vocab_size: entries of the tokenizer; samples with other ids are an error.
+        seq_length: tokens of a sequence, [CLS] and [SEP] included; longer samples are an error.
         outage_tolerance: seconds for which a shard that is due is asked for, where the storage may come back.
         options: StreamingDataset's own.
 
@@ -65,6 +68,8 @@ class SegmentDataset(StreamingDataset):
         batch_size: int,
         workers: int = 0,
         outage_tolerance: float = 0.0,
+        vocab_size: int,
+        seq_length: int,
         **options: Any,
     ) -> None:
         cached = [os.path.join(stream.local, stream.split) for stream in streams if not stream.in_place]
@@ -84,6 +89,7 @@ class SegmentDataset(StreamingDataset):
             raise
         self.device_batch_size = batch_size
         self.outage_tolerance = outage_tolerance
+        self._vocab_size, self._seq_length = vocab_size, seq_length
         self.world = World.detect()
         self._prepared: set[int] = set()
         self._checked: set[int] = set()
@@ -130,15 +136,24 @@ class SegmentDataset(StreamingDataset):
         self.num_canonical_nodes = obj["num_canonical_nodes"]
 
     def get_item(self, sample_id: int, retry: int = 7) -> Any:
-        """The sample with that id, blocking until its shard is here: `input_ids` and `sample_id`."""
+        """The sample with that id, blocking until its shard is here: `input_ids` and `sample_id`.
+
+        Raises:
+            DataError: naming the shard, and the sample where its content is invalid.
+        """
+        shard_id, index = self.spanner[sample_id]
         try:
-            self._check_once(self.spanner[sample_id][0])
-            sample = super().get_item(sample_id, retry)
+            self._check_once(shard_id)
+            ids = super().get_item(sample_id, retry)["input_ids"]
+            problem = problem_of(ids, self._vocab_size, self._seq_length)
+            if problem is not None:
+                name = self.streams[self.stream_per_shard[shard_id]].name_of(self.shards[shard_id])
+                raise DataError(f"{name}: sample {index} {problem}")
         except DataError:
             # A process waits for its threads before it ends, and these would try every shard that is still to come.
             self._stop_threads()
             raise
-        return {"input_ids": sample["input_ids"], "sample_id": int(sample_id)}
+        return {"input_ids": ids, "sample_id": int(sample_id)}
 
     def _check_once(self, shard_id: int) -> None:
         if shard_id not in self._checked:
