@@ -256,7 +256,7 @@ CASES = [
     Case("verify nothing", ["verify", "{tmp}/empty"], "manifest.json", "streaming_prep"),
     Case("sample of nothing", ["sample", "{data}", "--output", "seq_9/dev"], "holds no seq_9/dev", "streaming_prep"),
     Case("no such pairs", PAIRS, "pairs.jsonl does not exist", "evaluate"),
-    Case("pairs that are no JSON", PAIRS, "pairs.jsonl:1 is not JSON", "evaluate", _text("pairs.jsonl", b"{\n")),
+    Case("pairs that are no JSON", PAIRS, "pairs.jsonl:1 is not valid JSON", "evaluate", _text("pairs.jsonl", b"{\n")),
     Case(
         "pair of one sentence",
         PAIRS,

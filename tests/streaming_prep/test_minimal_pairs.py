@@ -86,14 +86,14 @@ def test_every_form_of_line_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"sentence_good": ', r"is not JSON"),
+        ('{"sentence_good": ', r"is not valid JSON"),
         ("[1]", r"not a JSON object"),
         ({"sentence_good": "Cats sleep."}, r"has no 'sentence_bad'"),
         (blimp(sentence_bad=" "), r"sentence_bad is ' ', expected a sentence"),
         (blimp(sentence_good=3), r"sentence_good is 3"),
         (blimp(UID=None), r"UID is None"),
         (blimp(), r"pair id 0 of passive_1 is already at a\.jsonl:1"),
-        (PAIR | {"UID": "pasive_2", "pair_id": 5}, r"'pasive_2' is no paradigm.*nearest: passive_2"),
+        (PAIR | {"UID": "pasive_2", "pair_id": 5}, r"'pasive_2' is not a paradigm.*nearest: passive_2"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: dict[str, Any] | str, message: str) -> None:
