@@ -41,7 +41,7 @@ def articles_may_cut(previous: str, following: str) -> bool:
 
 def _replace_links(text: str) -> str:
     """Replace `[[target|label]]` by its target. An expression would be quadratic in a run of `[[`."""
-    kept = []
+    kept: list[str] = []
     start = 0
     while True:
         opening = text.find("[[", start)
