@@ -11,14 +11,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from elc_composer.common.errors import ConfigError
 from elc_composer.common.interpolation import escape, resolve
 from elc_composer.common.redaction import hide, hide_logins, put_back, refuse_logins
-from elc_composer.common.typed_values import (
-    convert,
-    is_container,
-    nearest,
-    options_of,
-    section_of,
-    unknown_key,
-)
+from elc_composer.common.typed_values import convert, is_container, nearest, options_of, section_of, unknown_key
 from elc_composer.common.yaml_text import (
     Scalar,
     Tree,
