@@ -198,7 +198,11 @@ CASES = [
     Case("two weights", ["data.streams.0.repeat=2", "data.streams.0.choose=3"], "more than one of proportion"),
     Case("weight of zero", ["data.streams.0.proportion=0"], "proportion is 0"),
     Case("weights of some", ["data.streams=[{{local: a, proportion: 1}}, {{local: b}}]"], "set it for all or none"),
-    Case("epoch size and repeat", ["data.epoch_size=9", "data.streams.0.repeat=2"], "data.epoch_size is 9; it cannot be combined"),
+    Case(
+        "epoch size and repeat",
+        ["data.epoch_size=9", "data.streams.0.repeat=2"],
+        "data.epoch_size is 9; it cannot be combined",
+    ),
     Case("one cache for two", [DUPLICATE], "two streams have the cache"),
     Case("cache limit", ["data.cache_limit=plenty"], "data.cache_limit is 'plenty'"),
     Case("order", ["data.shuffle_algo=random"], "data.shuffle_algo is 'random'"),
