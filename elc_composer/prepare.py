@@ -149,14 +149,15 @@ def prepared_tokenizer(config: DataConfig) -> str:
 
 def token_ids(tokenizer: PreTrainedTokenizerFast) -> TokenIds:
     """Ids of the special tokens, and where maskable tokens and random replacements begin: at [TAB] and at [PAR]."""
+    vocabulary = tokenizer.get_vocab()
     return TokenIds(
         vocab_size=len(tokenizer),
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         pad_id=tokenizer.pad_token_id,
         mask_id=tokenizer.mask_token_id,
-        first_random=tokenizer.convert_tokens_to_ids("[PAR]"),
-        first_maskable=tokenizer.convert_tokens_to_ids("[TAB]"),
+        first_random=vocabulary["[PAR]"],
+        first_maskable=vocabulary["[TAB]"],
     )
 
 
