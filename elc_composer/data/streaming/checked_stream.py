@@ -20,7 +20,15 @@ from streaming.base.hashing import get_hash
 from streaming.base.world import World
 
 from elc_composer.common.errors import DataError
-from elc_composer.common.storage import Unreachable, describe, downloader_for, is_disk_full, is_transient
+from elc_composer.common.storage import (
+    START_PATIENCE,
+    Unreachable,
+    describe,
+    downloader_for,
+    is_disk_full,
+    is_transient,
+    retry,
+)
 from elc_composer.prepared.index_safety import check_shards
 
 log = logging.getLogger(__name__)
@@ -65,8 +73,8 @@ class CheckedStream(Stream):
         Raises:
             DataError: where the index cannot be had, or names what must not be read.
         """
-        # Ours is stricter than Streaming's check, and like it runs before anything is read.
-        shards = super().get_shards(world, allow_unsafe_types=True)
+        # True turns Streaming's own check off; ours is stricter and also runs before a shard is opened.
+        shards = retry(lambda: super(CheckedStream, self).get_shards(world, True), START_PATIENCE)
         check_shards(self.source, json.loads(Path(self.local, self.split, get_index_basename()).read_text())["shards"])
         return shards
 

@@ -36,7 +36,7 @@ from elc_composer.common.storage import LONGEST_PAUSE, Unreachable, retry
 from elc_composer.data.collate import Segment
 from elc_composer.data.streaming.cache_limit import check_cache_limit
 from elc_composer.data.streaming.checked_stream import CheckedStream
-from elc_composer.data.streaming.shared_prefix import CacheFolders, random_prefixes
+from elc_composer.data.streaming.shared_prefix import CacheFolders, random_prefixes, remove_lock_files
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class SegmentDataset(StreamingDataset):
             if in_place := sum(stream.bytes_in_place for stream in streams):
                 self.cache_usage -= in_place
             if self.num_canonical_nodes is None:
-                # Streaming's own default, which 0.13.0 sets in the workers only: the rank would count other batches.
+                # Streaming's own default. 0.13.0 sets it when the first epoch begins; the length is needed before.
                 per_node = 64 if self.shuffle_algo in ("py1s", "py2s") else 1
                 self.num_canonical_nodes = per_node * World.detect().num_nodes
             if self.cache_limit:
@@ -155,6 +155,8 @@ class SegmentDataset(StreamingDataset):
         """Stop downloading ahead and give the cache folders back, for another dataset to use."""
         self._stop_threads()
         self._cache_folders.release()
+        if self.world.ranks_per_node == 1:
+            remove_lock_files(self._shm_prefix_int)
 
     def _stop_threads(self) -> None:
         if hasattr(self, "_iterator"):

@@ -8,6 +8,7 @@ creating the name, and who lives is told by locks that the kernel drops when the
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import hashlib
 import logging
@@ -136,6 +137,26 @@ _claims: dict[int, _Lock] = {}
 """By process: the file that lists its prefixes. Locked while the process or a child of it lives."""
 
 
+_used: set[int] = set()
+"""Prefixes of datasets of this process, whose lock files are removed at its end."""
+
+
+def remove_lock_files(prefix: int) -> None:
+    """Remove the two lock files of a dataset in the temporary folder, which Streaming 0.13.0 leaves there.
+
+    Call it when no other process uses the dataset: two processes could hold a lock that one of them has removed.
+    """
+    for name in (BARRIER_FILELOCK, CACHE_FILELOCK):
+        Path(tempfile.gettempdir(), _name(prefix, name)).unlink(missing_ok=True)
+
+
+def _remove_all_lock_files(process: int) -> None:
+    # At exit only, where several ranks share them. Each rank does so, since those that end later create them again.
+    if os.getpid() == process:
+        for prefix in _used:
+            remove_lock_files(prefix)
+
+
 def _claim_prefix(
     streams_local: list[str], streams_remote: list[str | None], world: World, retry: int = 100
 ) -> tuple[int, SharedMemory]:
@@ -144,6 +165,9 @@ def _claim_prefix(
     prefix = _leader_decides(lambda: _create(memory))
     if not memory:
         memory.append(SharedMemory(_name(prefix, LOCALS), False))
+    if not _used:
+        atexit.register(_remove_all_lock_files, os.getpid())
+    _used.add(prefix)
     return prefix, memory[0]
 
 
@@ -184,8 +208,7 @@ def _remove(prefix: int) -> None:
         for path in Path("/dev/shm").glob(_name(prefix, name)):
             path.unlink(missing_ok=True)
             removed = True
-    for name in (BARRIER_FILELOCK, CACHE_FILELOCK):
-        Path(tempfile.gettempdir(), _name(prefix, name)).unlink(missing_ok=True)
+    remove_lock_files(prefix)
     if removed:
         log.info("removed the shared memory %06d_* of a run that was killed", prefix)
 
