@@ -75,7 +75,8 @@ class WholeEpochLoader(StreamingDataLoader):
 
     def _stop_workers(self) -> None:
         self._stop.set()
-        iterator, self._iterator = self._iterator, None
+        iterator: Any = self._iterator
+        self._iterator = None
         if iterator is not None:
             # torch 2.7.0 has no public way to end persistent workers.
             iterator._shutdown_workers()

@@ -122,7 +122,8 @@ class SegmentDataset(StreamingDataset):
     def _unrepeated_samples(self) -> int:
         # The order takes one sample of each canonical node in turn. Nodes differ by one sample at most, and Streaming
         # repeats samples to make them equal: only the last turn can hold repeated ones.
-        return self.epoch_size // self.num_canonical_nodes * self.num_canonical_nodes
+        nodes = self.num_canonical_nodes or 1
+        return self.epoch_size // nodes * nodes
 
     def check_epoch(self) -> None:
         """Report the samples that an epoch leaves out, if they are more than 1 %; log it on the first rank.
