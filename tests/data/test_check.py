@@ -68,7 +68,7 @@ def test_error_for_an_index_without_input_ids(tmp_path: Path) -> None:
 
 def test_error_for_an_index_that_is_not_json(root: Path) -> None:
     (root / "seq_16" / "train" / "index.json").write_text("{")
-    with pytest.raises(DataError, match=r"index\.json is not JSON"):
+    with pytest.raises(DataError, match=r"index\.json is not valid JSON"):
         check(root)
 
 

@@ -58,6 +58,11 @@ def temporary(tmp_path: Path) -> Path:
     return folder
 
 
+def temporary_files(folder: Path) -> list[str]:
+    """What the process left, but for the registry of shared memory names and empty folders of ended workers."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(("elc_composer-", "pymp-")))
+
+
 def start(root: Path, temporary: Path, workers: int, ending: str) -> tuple[subprocess.Popen[str], list[int]]:
     """A process that has taken one batch, in a process group of its own, and the ids of its workers."""
     process = subprocess.Popen(
@@ -100,6 +105,7 @@ def test_a_script_that_ends_without_close_exits(
     found, err = outcome(process, 30)
     assert found == code
     assert not [pid for pid in pids if alive(pid)]
+    assert temporary_files(temporary) == []
     errors = [line for line in err.splitlines() if "Error" in line or "ignored" in line]
     assert errors == (["RuntimeError: the script's own"] if ending == "raise" else [])
 
@@ -111,6 +117,7 @@ def test_ctrl_c_ends_the_process_and_its_workers(prepared: Path, temporary: Path
     (os.killpg if receiver == "group" else os.kill)(process.pid, signal.SIGINT)
     assert outcome(process, 30)[0] in (-signal.SIGINT, 128 + signal.SIGINT)
     assert not [pid for pid in pids if alive(pid)]
+    assert temporary_files(temporary) == []
 
 
 def test_sigterm_ends_the_process_but_no_worker_by_itself(prepared: Path, temporary: Path) -> None:
@@ -122,6 +129,7 @@ def test_sigterm_ends_the_process_but_no_worker_by_itself(prepared: Path, tempor
     os.killpg(process.pid, signal.SIGTERM)
     assert outcome(process, 30)[0] == 128 + signal.SIGTERM
     assert not [pid for pid in pids if alive(pid)]
+    assert temporary_files(temporary) == []
 
 
 def test_a_busy_worker_ends(prepared: Path, temporary: Path) -> None:
@@ -129,3 +137,4 @@ def test_a_busy_worker_ends(prepared: Path, temporary: Path) -> None:
     process, pids = start(prepared, temporary, 1, "hang")
     assert outcome(process, 40)[0] == 0
     assert not [pid for pid in pids if alive(pid)]
+    assert temporary_files(temporary) == []
