@@ -137,6 +137,9 @@ def _check_same_run(config: RunConfig) -> None:
     now = yaml.safe_load(to_yaml(config))
     # Runs written before the key existed did not smooth.
     before.setdefault("label_smoothing", 0.0)
+    # Older versions had a key for the form of LAMB; all forms take the same steps.
+    if isinstance(before.get("optimizer"), dict):
+        before["optimizer"].pop("implementation", None)
     for tree in (before, now):
         for stage in tree.get("stages", []):
             stage.pop("device_train_microbatch_size", None)

@@ -1,4 +1,4 @@
-"""The optimizer that a run config names."""
+"""Settings of a run's optimizer, and the optimizer built from them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ OPTIMIZERS = ("lamb", "adamw")
 
 @dataclass
 class OptimizerConfig:
-    """Optimizer and its numbers; the defaults are the published LAMB recipe.
-
-    `name`: "lamb" or "adamw" (torch's own; `lr` 1e-2 is far too large for it). Weight decay applies to the parameters
-    that `parameter_groups` says. `implementation`: how LAMB is computed, see `Lamb`; AdamW's is torch's choice.
-    """
+    """Optimizer and its numbers; the defaults are the published LAMB recipe."""
 
     name: str = "lamb"
+    """`lamb`, or `adamw`: torch's own, for which `lr` 1e-2 is far too large."""
     lr: float = 1e-2
+    """Peak learning rate."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    """Decay of the running means of gradient and squared gradient, in [0, 1)."""
     eps: float = 1e-6
+    """Added to the root of the squared gradient's mean."""
     weight_decay: float = 0.1
-    implementation: str = "auto"
+    """Decoupled decay of all parameters but biases, norms, embeddings and layer weights."""
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """An optimizer over the model's trained parameters in two groups, with weight decay and without.
+    """Build an optimizer over the model's trained parameters in two groups, with weight decay and without.
 
     Raises:
         ConfigError: an unknown optimizer, numbers out of range, or a model without trained parameters.
     """
     groups = parameter_groups(model, config.weight_decay)
     if not groups:
-        raise ConfigError("no parameter of the model needs a gradient: there is nothing to optimize")
+        raise ConfigError("no parameter of the model requires a gradient; unfreeze some")
     if config.name == "lamb":
-        return Lamb(groups, config.lr, config.betas, config.eps, config.weight_decay, config.implementation)
+        return Lamb(groups, config.lr, config.betas, config.eps, config.weight_decay)
     if config.name == "adamw":
         if len(config.betas) != 2:
             raise ConfigError(f"optimizer.betas are {config.betas}; they must be two numbers")
