@@ -133,7 +133,7 @@ def test_shape(name: str, warmup: int):
         (ScheduleConfig(floor=1.5), 10, "schedule.floor is 1.5"),
         (ScheduleConfig(warmup_fraction=-0.1), 10, "schedule.warmup_fraction"),
         (ScheduleConfig(warmup_steps=11), 10, "schedule.warmup_steps gives 11"),
-        (ScheduleConfig(), 0, "at least one"),
+        (ScheduleConfig(), 0, "at least 1"),
     ],
 )
 def test_bad_values_are_named(config: ScheduleConfig, total: int, culprit: str):
