@@ -118,7 +118,7 @@ class _Loader:
 
     def _place(self, key: str) -> str:
         """Where a key was written: the override or line of the key itself, else of the section around it."""
-        parts = key.split(".")
+        parts = key.split(".") if key else []
         around = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
         for each in around:
             if each in self._overridden:

@@ -38,7 +38,7 @@ def union_members(hint: Any) -> tuple[Any, ...]:
 
 def section_of(hint: Any) -> type | None:
     """The dataclass that a type allows, if any."""
-    return next((option for option in options_of(hint) if dataclasses.is_dataclass(option)), None)
+    return next((each for each in options_of(hint) if isinstance(each, type) and dataclasses.is_dataclass(each)), None)
 
 
 def is_container(hint: Any) -> bool:
@@ -121,7 +121,7 @@ def _section(tree: dict[str, Tree], schema: type, key: str, place: Place) -> Any
         if field.name in tree:
             values[field.name] = convert(tree[field.name], hints[field.name], full_key, place)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{place(key)}'{full_key}' is missing; it must be {_wanted(hints[field.name])}")
+            raise ConfigError(f"{place(key)}'{full_key}' is missing; set it to {_wanted(hints[field.name])}")
     try:
         return schema(**values)
     except (ValueError, ArithmeticError) as error:

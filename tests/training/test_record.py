@@ -73,7 +73,7 @@ def test_a_config_of_another_shape_is_another_run(wrong: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("lack", ["checkpoints.autoresume=false", "checkpoints.save_folder=null"])
 def test_going_back_needs_checkpoints(lack: str) -> None:
-    """Otherwise the run would begin anew, over what it has done."""
+    """Without checkpoints, the run would start again from the first step."""
     roll_back = "callbacks.loss_guard.on_bad_loss=roll_back"
     check_callbacks(load_config(CONFIG, [roll_back]))
     check_callbacks(load_config(CONFIG, [lack]))

@@ -1,4 +1,4 @@
-"""A run is continued with its own settings; what does not change its steps may change."""
+"""A run is resumed only with the settings that decide its steps; other settings may change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONFIG = ROOT / "yamls" / "quickstart.yaml"
 
 
 def continue_with(folder: Path, *overrides: str) -> None:
-    """Check a run in `folder`, begun with the quickstart's settings, against the same with `overrides`."""
+    """Compare a run in `folder` with the quickstart's settings with the same settings and `overrides`."""
     here = f"run_folder={folder}"
     (folder / "config.yaml").write_text(to_yaml(load_config(CONFIG, [here])))
     check_same_run(load_config(CONFIG, [here, *overrides]))
