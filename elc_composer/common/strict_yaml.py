@@ -11,14 +11,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from elc_composer.common.errors import ConfigError
 from elc_composer.common.interpolation import escape, resolve
 from elc_composer.common.redaction import hide, hide_logins, put_back, refuse_logins
-from elc_composer.common.typed_values import (
-    convert,
-    is_container,
-    nearest,
-    options_of,
-    section_of,
-    unknown_key,
-)
+from elc_composer.common.typed_values import convert, is_container, nearest, options_of, section_of, unknown_key
 from elc_composer.common.yaml_text import (
     Scalar,
     Tree,
@@ -107,7 +100,7 @@ class _Loader:
         for override in overrides:
             tree = self._override(tree, override, schema)
         try:
-            resolved = resolve(tree)
+            resolved = resolve(tree, self._place)
             result = convert(resolved, schema, "", self._place)
         except ConfigError as error:
             raise ConfigError(hide(str(error), [scalar.text for _, scalar in scalars(tree)])) from None
@@ -168,7 +161,7 @@ class _Loader:
             keys = node if isinstance(node, dict) else _defaults(section)
             inner = get_type_hints(section)[name]
             return {**keys, name: self._replaced(keys.get(name), inner, rest, full_key, override)}
-        if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+        if isinstance(node, list) and name.isdecimal() and len(name) < 7 and int(name) < len(node):
             entry = self._replaced(node[int(name)], _item_type(hint), rest, full_key, override)
             return [*node[: int(name)], entry, *node[int(name) + 1 :]]
         there = f"'{key}' has {len(node)} entries" if isinstance(node, list) else f"'{key}' is a single value"
