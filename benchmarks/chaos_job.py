@@ -1,4 +1,4 @@
-"""What benchmarks/chaos.py launches: train.py, with a note of every batch's sample ids and of the step reached.
+"""The job of benchmarks/chaos.py: train.py, which also records each batch's sample ids and the step.
 
 chaos_job.py FOLDER CONFIG [key=value ...]
 """
@@ -21,7 +21,7 @@ from elc_composer.training import loop
 
 
 class Notes(Callback):
-    """Appends `[step, sample ids]` of this rank's batches to `FOLDER/<rank>.jsonl`; a process that dies loses none."""
+    """Appends `[step, sample ids]` of this rank's batches to `FOLDER/<rank>.jsonl`; a killed process loses none."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / f"{dist.get_global_rank()}.jsonl"

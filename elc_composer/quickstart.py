@@ -16,6 +16,8 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from elc_composer.callbacks.metrics_file import read_metrics
+from elc_composer.common.addresses import refuse_addresses
+from elc_composer.common.errors import ConfigError
 from elc_composer.common.files import write_json
 from elc_composer.common.json_files import read_json
 from elc_composer.common.run_folder import CHECKPOINTS, METRICS
@@ -47,6 +49,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the toy language")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"replace a value of {CONFIG}")
     options = parser.parse_intermixed_args()
+    try:
+        refuse_addresses({"--out": options.out})
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     out: Path = options.out
     if out.exists() and any(out.iterdir()) and not (out / "toy").is_dir():
         sys.exit(f"error: {out} holds files that are not from a quickstart; name an empty folder with --out")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from composer.utils import dist, get_device
 
 from elc_composer.callbacks import BadLoss, Preemption
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.process_group import join_process_group
 from elc_composer.common.storage import Unreachable
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preemption = Preemption()
     try:
         config = load_config(options.config, options.overrides)
+        refuse_addresses({"run_folder": config.run_folder})
         join_process_group(get_device(None), config.parallelism.dist_timeout)
         if options.dry_run or config.dry_run:
             dry_run(config)

@@ -90,7 +90,7 @@ class _Loader:
 
     def load(self, schema: type[Schema], overrides: Sequence[str]) -> Schema:
         if not self._path.exists():
-            siblings = [file.name for file in self._path.parent.glob("*.yaml")] if self._path.parent.is_dir() else []
+            siblings = [file.name for file in self._path.parent.glob("[!.]*.yaml")]
             raise ConfigError(f"{self._path}: there is no such config file{nearest(self._path.name, siblings)}")
         document = parse_yaml(read_yaml_text(self._path), self._path)
         if not isinstance(document.tree, dict):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from elc_composer.common.addresses import local_path, parse_optional_address
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import fetch
 from elc_composer.prepared.tokenizer_files import load_tokenizer
@@ -29,8 +30,8 @@ def load_fast_tokenizer(location: str) -> PreTrainedTokenizerFast:
     Raises:
         DataError: no tokenizer there, or special tokens other than those of the BabyLM tokenizers.
     """
-    location = location.removeprefix("file://")
-    if "://" in location:
+    location = local_path(location)
+    if parse_optional_address(location, "tokenizer") is not None:
         with tempfile.TemporaryDirectory() as folder:
             tokenizer = load_tokenizer(_fetch(location, Path(folder)))
     else:

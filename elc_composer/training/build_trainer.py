@@ -9,7 +9,7 @@ from composer.algorithms import GradientClipping
 from composer.utils import dist, reproducibility
 
 from elc_composer.callbacks import GradientNorm, LossGuard, Preemption, SeededSteps
-from elc_composer.checkpoints.s3 import Bucket, Mirror, Place
+from elc_composer.checkpoints.s3 import Bucket, Mirror
 from elc_composer.checkpoints.save import CheckpointWriter
 from elc_composer.data.loader import build_eval_loader, build_train_loader
 from elc_composer.evaluation.in_training.evaluators import MinimalPairEvaluators, minimal_pair_evaluators
@@ -56,7 +56,6 @@ def build_evaluators(run: Run) -> MinimalPairEvaluators:
         config.minimal_pairs,
         run.tokenizer,
         minimal_pairs=run.minimal_pairs,
-        max_length=run.model.max_position_embeddings,
         eval_interval=config.eval_interval,
     )
     if config.dev_loss:
@@ -87,7 +86,7 @@ def build_saver(run: Run, events: EventLog) -> CheckpointWriter | None:
         return None
     mirror = None
     if config.remote is not None and dist.get_global_rank() == 0:
-        mirror = Mirror(Bucket(Place.parse(config.remote)), config.keep)
+        mirror = Mirror(Bucket(config.remote), config.keep)
     return CheckpointWriter(
         folder,
         config.save_interval,
@@ -127,7 +126,7 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
     if config.parallelism.activation_checkpointing and config.parallelism.strategy is Strategy.ddp:
         checkpoint_layers(model, is_layer)
     return Trainer(
-        model=ElcComposerModel(model, evaluators.metrics),
+        model=ElcComposerModel(model, evaluators.metrics, run.config.label_smoothing),
         train_dataloader=data,
         eval_dataloader=evaluators.evaluators or None,
         optimizers=optimizer,

@@ -13,6 +13,7 @@ from elc_composer.callbacks import (
     LayerWeightMonitor,
     LossGuard,
     MixedInputMonitor,
+    StepMetrics,
     WeightDistributionMonitor,
 )
 from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
@@ -66,6 +67,8 @@ class CallbacksConfig:
     """Gradient norms of every parameter; DDP only."""
     gradient_norm: bool = True
     """Log `gradient/norm`, the global gradient norm before clipping, at every step."""
+    step_metrics: bool = True
+    """Log masked accuracy, sequence length and epochs seen at every step."""
     loss_guard: LossGuard | None = field(default_factory=LossGuard)
     """Reaction to NaN, infinite and unusually large losses."""
     minimal_pair_plot: bool = True
@@ -80,7 +83,10 @@ class CallbacksConfig:
 
 def build_monitors(config: CallbacksConfig, run_folder: Path) -> list[Callback]:
     """Build the callbacks that are on; monitors with the default folder write into the run folder."""
-    callbacks: list[Callback] = [] if config.data_wait_monitor is None else [config.data_wait_monitor]
+    # First, as its docstring asks.
+    callbacks: list[Callback] = [StepMetrics()] if config.step_metrics else []
+    if config.data_wait_monitor is not None:
+        callbacks.append(config.data_wait_monitor)
     monitors = (
         config.loss_guard,
         config.layer_weight_monitor,

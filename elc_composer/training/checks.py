@@ -8,6 +8,7 @@ from pathlib import Path
 from composer.utils import dist
 
 from elc_composer.callbacks.loss_guard import OnBadLoss
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError
 from elc_composer.model import ElcConfig
 from elc_composer.model.kernels import kernels_refusal
@@ -38,6 +39,7 @@ def check_run_folder(folder: Path) -> None:
     Raises:
         ConfigError: naming the file or folder that prevents it.
     """
+    refuse_addresses({"run_folder": str(folder)})
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ConfigError(f"run_folder {folder} cannot be written: {there} is not a folder; set another run_folder")
@@ -82,6 +84,8 @@ def check_numbers(config: RunConfig) -> None:
     clip = config.gradient_clip_norm
     if clip is not None and not clip > 0:
         raise ConfigError(f"gradient_clip_norm is {clip}; it must be above 0, or null for no clipping")
+    if not 0 <= config.label_smoothing < 1:
+        raise ConfigError(f"label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
 
 
 def check_stage(stage: Stage, model: ElcConfig) -> None:

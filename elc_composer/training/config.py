@@ -48,6 +48,8 @@ class RunConfig:
     """Learning-rate schedule."""
     gradient_clip_norm: float | None = 2.0
     """Largest global L2 norm of a step's gradient, larger ones are scaled down to it; null: no clipping."""
+    label_smoothing: float = 0.0
+    """Share of a label's probability spread over the vocabulary in the training loss; dev loss and export ignore it."""
     stages: list[StageConfig] = field(
         default_factory=lambda: [StageConfig(128, 0.9, 32768), StageConfig(512, 0.1, 8192)]
     )

@@ -58,7 +58,8 @@ def train(config: RunConfig, preemption: Preemption | None = None) -> Trainer:
             events.note("rolled_back", bad.step + 1, f"continues without the gradient of step {added}")
         # Free the failed attempt's memory before the next one is built; Trainer and callbacks refer to each other.
         gc.collect()
-        run = dataclasses.replace(run, resume=choose_resume_point(config))
+        resume, _ = choose_resume_point(run.config)
+        run = dataclasses.replace(run, resume=resume)
 
 
 def _train_once(run: Run, preemption: Preemption, events: EventLog, skipped: set[int]) -> Trainer:

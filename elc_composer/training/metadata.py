@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from composer.utils import dist, get_file, maybe_create_object_store_from_uri, parse_uri
+from composer.utils import dist
 
+from elc_composer.common.addresses import is_address, local_path
 from elc_composer.common.errors import DataError
 from elc_composer.common.files import sha256_file, write_json
 from elc_composer.common.json_files import read_json
 from elc_composer.common.run_folder import METADATA
+from elc_composer.common.storage import fetch
 from elc_composer.data.config import DataConfig, StreamConfig
-from elc_composer.data.paths import is_address
 from elc_composer.prepared.layout import MANIFEST
 
 PACKAGES = ("elc-composer", "torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers", "numpy")
@@ -80,15 +81,10 @@ def _commit(package: Path) -> dict[str, Any] | None:
 
 def _manifest_hash(stream: StreamConfig) -> str | None:
     """SHA-256 of a stream's `manifest.json`, which holds all hashes of the data; None if it cannot be read."""
-    root = (stream.remote or stream.local or "").removeprefix("file://").rstrip("/")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(root) / MANIFEST
-        try:
-            if is_address(root):
-                path = Path(folder) / MANIFEST
-                _, _, key = parse_uri(root)
-                store = maybe_create_object_store_from_uri(root)
-                get_file(f"{key.rstrip('/')}/{MANIFEST}", str(path), store, progress_bar=False)
-            return sha256_file(path)
-        except Exception:  # Each store raises its own errors; a missing manifest does not stop training.
-            return None
+    root = local_path(stream.remote or stream.local or "").rstrip("/")
+    try:
+        if is_address(root):
+            return hashlib.sha256(fetch(f"{root}/{MANIFEST}")).hexdigest()
+        return sha256_file(Path(root) / MANIFEST)
+    except (DataError, OSError):  # data without a manifest can be trained on as well
+        return None

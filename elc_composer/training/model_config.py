@@ -29,13 +29,13 @@ class ModelConfig:
     num_attention_heads: int = 12
     """Attention heads of each layer."""
     max_position_embeddings: int = 512
-    """Longest sequence in tokens; the log buckets of relative positions saturate at this distance."""
+    """Longest training sequence in tokens; longer inputs get position buckets of their own."""
     position_bucket_size: int = 32
     """Relative-position buckets per side, spaced logarithmically as in DeBERTa."""
     hidden_dropout_prob: float = 0.1
-    """Dropout probability of the hidden states."""
+    """Dropout probability of the embedding, the feed-forward and the head."""
     attention_probs_dropout_prob: float = 0.1
-    """Dropout probability of the attention probabilities."""
+    """Dropout probability in an attention block: relative embeddings, probabilities and output."""
     layer_norm_eps: float = 1e-7
     """Epsilon of every LayerNorm."""
     kernels: str = "auto"

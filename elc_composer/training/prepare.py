@@ -14,6 +14,7 @@ from elc_composer.training.config import RunConfig
 from elc_composer.training.model_config import elc_config
 from elc_composer.training.resume_choice import choose_resume_point
 from elc_composer.training.run import Run
+from elc_composer.training.same_run import with_masking
 from elc_composer.training.stages import plan_stages
 from elc_composer.training.tokenizer import check_model_tokenizer, check_stream_tokenizers, tokenizer_location
 
@@ -43,7 +44,8 @@ def prepare_run(config: RunConfig) -> Run:
     lengths = [stage.seq_length for stage in plan]
     check_data(config.data, seq_lengths=lengths, splits=splits, vocab_size=len(tokenizer))
     check_stream_tokenizers(tokenizer, location, config.data)
-    return Run(config, model, plan, tokenizer, _read_pairs(config), choose_resume_point(config))
+    resume, masking = choose_resume_point(config)
+    return Run(with_masking(config, masking), model, plan, tokenizer, _read_pairs(config), resume)
 
 
 def _read_pairs(config: RunConfig) -> dict[str, list[MinimalPair]]:

@@ -7,19 +7,20 @@ from composer.utils import dist
 from elc_composer.checkpoints.resume import ResumePoint, ensure_here, find_resume_point
 from elc_composer.common.errors import DataError
 from elc_composer.common.process_group import on_rank_zero
+from elc_composer.data.masking import MaskingConfig
 from elc_composer.training.config import RunConfig
 from elc_composer.training.same_run import check_same_run
 
 
-def choose_resume_point(config: RunConfig) -> ResumePoint | None:
-    """The checkpoint to resume from, present on every node; None for a new run.
+def choose_resume_point(config: RunConfig) -> tuple[ResumePoint | None, MaskingConfig]:
+    """The checkpoint to resume from, present on every node (None for a new run), and the masking settings of the run.
 
     Rank 0 chooses, then the first rank of each other node fetches the checkpoint.
 
     Raises:
         ConfigError, DataError: from rank 0 or any node, on every rank.
     """
-    point = on_rank_zero(lambda: _find(config))
+    point, masking = on_rank_zero(lambda: _find(config))
     problem: DataError | None = None
     if point is not None and dist.get_local_rank() == 0:
         try:
@@ -29,11 +30,9 @@ def choose_resume_point(config: RunConfig) -> ResumePoint | None:
     for each in dist.all_gather_object(problem):
         if each is not None:
             raise each
-    return point
+    return point, masking
 
 
-def _find(config: RunConfig) -> ResumePoint | None:
+def _find(config: RunConfig) -> tuple[ResumePoint | None, MaskingConfig]:
     point = find_resume_point(config.checkpoints, config.run_folder)
-    if point is not None:
-        check_same_run(config)
-    return point
+    return point, config.masking if point is None else check_same_run(config)

@@ -12,7 +12,7 @@ from elc_composer.data.masking import TokenIds
 from elc_composer.model import ElcConfig
 from elc_composer.prepared.fast_tokenizer import load_fast_tokenizer
 from elc_composer.prepared.layout import TOKENIZER
-from elc_composer.prepared.tokenizer_files import SPECIAL_TOKENS
+from elc_composer.prepared.tokenizer_files import PARAGRAPH, SPECIAL_TOKENS, TAB
 from elc_composer.training.config import RunConfig
 
 
@@ -84,14 +84,15 @@ def check_stream_tokenizers(tokenizer: PreTrainedTokenizerFast, location: str, c
 
 
 def token_ids(tokenizer: PreTrainedTokenizerFast) -> TokenIds:
-    """Vocabulary size and special token ids, for masking and collating."""
+    """Special token ids; maskable tokens begin at [TAB], random replacements at [PAR]."""
     return TokenIds(
         vocab_size=len(tokenizer),
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         pad_id=tokenizer.pad_token_id,
         mask_id=tokenizer.mask_token_id,
-        num_special=len(SPECIAL_TOKENS),
+        first_random=SPECIAL_TOKENS.index(PARAGRAPH),
+        first_maskable=SPECIAL_TOKENS.index(TAB),
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.toy.write import PAIRS, write_toy_language
 
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"minimal pairs of each paradigm (default {PAIRS})")
     options = parser.parse_args(arguments)
     try:
+        refuse_addresses(vars(options))
         language = write_toy_language(options.out, options.seed, options.words, options.pairs)
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -64,7 +64,8 @@ def test_a_run_leaves_metrics_checkpoints_and_what_explains_it(finished: Path, p
     assert facts["ranks"] == 1
     manifest = prepared / "data" / "manifest.json"
     assert [stream["manifest_sha256"] for stream in facts["data"]] == [sha256(manifest.read_bytes()).hexdigest()]
-    assert {"gradient/norm", "lr-Lamb/group0"} <= metrics.keys()
+    assert {"gradient/norm", "lr-Lamb/group0", "metrics/train/MaskedAccuracy", "data/epochs"} <= metrics.keys()
+    assert [length for _, length in metrics["data/seq_length"]] == [32] * 6 + [64] * 6
     saved = {path.name for path in (finished / "checkpoints").iterdir() if not path.is_symlink()}
     assert saved == {"ba4-rank0.pt", "ba6-rank0.pt", "ba8-rank0.pt", "ba12-rank0.pt"}
 

@@ -93,6 +93,10 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     write(tmp_path, "")
     with pytest.raises(ConfigError, match=r"bikes\.yaml.*did you mean 'bike\.yaml'"):
         load_strict(Bike, tmp_path / "bikes.yaml")
+    (tmp_path / "bike.yaml").rename(tmp_path / ".hidden.yaml")
+    for missing in (tmp_path / "bikes.yaml", tmp_path / "nowhere" / "bikes.yaml"):
+        with pytest.raises(ConfigError, match=r"bikes\.yaml: there is no such config file$"):
+            load_strict(Bike, missing)
 
 
 def test_a_missing_key_is_named_with_the_section_around_it(tmp_path: Path) -> None:

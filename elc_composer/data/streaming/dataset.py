@@ -32,13 +32,18 @@ from streaming.base.dataset import _ShardState
 from streaming.base.world import World
 
 from elc_composer.common.errors import ConfigError, DataError
-from elc_composer.common.storage import LONGEST_PAUSE, Unreachable, patiently
+from elc_composer.common.storage import LONGEST_PAUSE, Unreachable, retry
 from elc_composer.data.collate import Segment
+from elc_composer.data.samples import problem_of
 from elc_composer.data.streaming.cache_limit import check_cache_limit
 from elc_composer.data.streaming.checked_stream import CheckedStream
 from elc_composer.data.streaming.shared_prefix import CacheFolders, random_prefixes
 
 log = logging.getLogger(__name__)
+
+
+REPORTED_SHARE = 0.01
+"""Share of an epoch's samples above which those left out are reported."""
 
 
 class SegmentDataset(StreamingDataset):
@@ -48,12 +53,14 @@ class SegmentDataset(StreamingDataset):
         streams: the streams, of one sequence length.
         batch_size: samples of a batch on one device.
         workers: loader processes of a rank; 0: the rank itself.
+        vocab_size: entries of the tokenizer; samples with other ids are an error.
+        seq_length: tokens of a sequence, [CLS] and [SEP] included; longer samples are an error.
         outage_tolerance: seconds for which a shard that is due is asked for, where the storage may come back.
         options: StreamingDataset's own.
 
     Raises:
         ConfigError: for a cache limit below what is in use at once.
-        DataError: where the streams have fewer samples than one batch over all ranks, or another run has their cache.
+        DataError: another run uses the cache.
     """
 
     streams: list[CheckedStream]
@@ -65,6 +72,8 @@ class SegmentDataset(StreamingDataset):
         batch_size: int,
         workers: int = 0,
         outage_tolerance: float = 0.0,
+        vocab_size: int,
+        seq_length: int,
         **options: Any,
     ) -> None:
         cached = [os.path.join(stream.local, stream.split) for stream in streams if not stream.in_place]
@@ -74,6 +83,10 @@ class SegmentDataset(StreamingDataset):
                 super().__init__(streams=streams, batch_size=batch_size, **options)
             if in_place := sum(stream.bytes_in_place for stream in streams):
                 self.cache_usage -= in_place
+            if self.num_canonical_nodes is None:
+                # Streaming's own default, which 0.13.0 sets in the workers only: the rank would count other batches.
+                per_node = 64 if self.shuffle_algo in ("py1s", "py2s") else 1
+                self.num_canonical_nodes = per_node * World.detect().num_nodes
             if self.cache_limit:
                 check_cache_limit(self, workers)
         except BaseException as error:
@@ -84,15 +97,11 @@ class SegmentDataset(StreamingDataset):
             raise
         self.device_batch_size = batch_size
         self.outage_tolerance = outage_tolerance
+        self._vocab_size, self._seq_length = vocab_size, seq_length
         self.world = World.detect()
         self._prepared: set[int] = set()
         self._checked: set[int] = set()
         self._failed: dict[int, tuple[float, Exception]] = {}
-        if self.batches_per_epoch < 1:
-            raise DataError(
-                f"{self.names} give {self.epoch_size} samples an epoch, fewer than the global batch of "
-                f"{self.global_batch_size}: lower the batch size or repeat the streams (data.streams: repeat)."
-            )
 
     @property
     def names(self) -> str:
@@ -107,9 +116,43 @@ class SegmentDataset(StreamingDataset):
     @property
     def batches_per_epoch(self) -> int:
         """Batches of every rank in an epoch, whatever the number of workers."""
-        rows = self.num_canonical_nodes or self.world.num_nodes
-        # The order visits the canonical nodes in turn; only its last visit can hold repeated samples.
-        return self.epoch_size // rows * rows // self.global_batch_size
+        return self._unrepeated_samples // self.global_batch_size
+
+    @property
+    def _unrepeated_samples(self) -> int:
+        # The order takes one sample of each canonical node in turn. Nodes differ by one sample at most, and Streaming
+        # repeats samples to make them equal: only the last turn can hold repeated ones.
+        assert self.num_canonical_nodes is not None
+        return self.epoch_size // self.num_canonical_nodes * self.num_canonical_nodes
+
+    def check_epoch(self) -> None:
+        """Report the samples that an epoch leaves out, if they are more than 1 %; log it on the first rank.
+
+        Raises:
+            DataError: an epoch without a whole batch.
+        """
+        batch, size, whole = self.global_batch_size, self.epoch_size, self._unrepeated_samples
+        if size < batch:
+            raise DataError(
+                f"{self.names} give {size} samples an epoch, fewer than the global batch of {batch}: lower the batch "
+                "size or repeat the streams (data.streams: repeat)."
+            )
+        rounding = f"data.num_canonical_nodes is {self.num_canonical_nodes}, and each node needs equally many"
+        if whole < batch:
+            raise DataError(
+                f"{self.names} give {size} samples an epoch, of which {whole} can be used ({rounding}), fewer than the "
+                f"global batch of {batch}: lower data.num_canonical_nodes to {size // batch * batch} or less, or the "
+                "batch size."
+            )
+        used = self.batches_per_epoch * batch
+        if size - used > REPORTED_SHARE * size and self.world.is_leader:
+            reasons = [f"{whole - used} fill no global batch of {batch}"] * (used < whole)
+            reasons += [f"{size - whole} because {rounding}"] * (whole < size)
+            share = f"{size - used:,} ({(size - used) / size:.1%})"
+            log.warning(
+                f"{self.names}: an epoch uses {used:,} of its {size:,} samples and leaves out {share}, "
+                f"{'other ones' if self.shuffle else 'the same ones'} each time: {' and '.join(reasons)}"
+            )
 
     def __len__(self) -> int:
         """Samples of this rank in an epoch."""
@@ -130,15 +173,24 @@ class SegmentDataset(StreamingDataset):
         self.num_canonical_nodes = obj["num_canonical_nodes"]
 
     def get_item(self, sample_id: int, retry: int = 7) -> Any:
-        """The sample with that id, blocking until its shard is here: `input_ids` and `sample_id`."""
+        """The sample with that id, blocking until its shard is here: `input_ids` and `sample_id`.
+
+        Raises:
+            DataError: naming the shard, and the sample where its content is invalid.
+        """
+        shard_id, index = self.spanner[sample_id]
         try:
-            self._check_once(self.spanner[sample_id][0])
-            sample = super().get_item(sample_id, retry)
+            self._check_once(shard_id)
+            ids = super().get_item(sample_id, retry)["input_ids"]
+            problem = problem_of(ids, self._vocab_size, self._seq_length)
+            if problem is not None:
+                name = self.streams[self.stream_per_shard[shard_id]].name_of(self.shards[shard_id])
+                raise DataError(f"{name}: sample {index} {problem}")
         except DataError:
             # A process waits for its threads before it ends, and these would try every shard that is still to come.
             self._stop_threads()
             raise
-        return {"input_ids": sample["input_ids"], "sample_id": int(sample_id)}
+        return {"input_ids": ids, "sample_id": int(sample_id)}
 
     def _check_once(self, shard_id: int) -> None:
         if shard_id not in self._checked:
@@ -182,7 +234,7 @@ class SegmentDataset(StreamingDataset):
             DataError: naming the shard.
         """
         if blocking:
-            patiently(lambda: self._prepare_now(shard_id), self.outage_tolerance)
+            retry(lambda: self._prepare_now(shard_id), self.outage_tolerance)
             self._prepared.add(shard_id)
             return
         # The thread that downloads ahead asks for every sample, each time through a lock file.
