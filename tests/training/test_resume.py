@@ -148,7 +148,7 @@ def test_two_ranks_end_together_and_go_on(runs: Runs, together: Runs, alone: Run
     first, second = runs(fault(7, "batch_end", "SIGKILL", rank=1), ranks=2)
     assert second == -9
     assert first == 1
-    assert "another rank is gone" in runs.output
+    assert "another rank was lost" in runs.output
     assert runs(ranks=2) == [0, 0]
     assert runs.samples == together.samples == alone.samples
     assert difference(runs, together) <= 1e-6

@@ -20,7 +20,7 @@ OLD_RECORD = ROOT / "tests" / "records" / "run_of_1c4f268.yaml"
 
 
 def continue_with(folder: Path, *overrides: str) -> None:
-    """Check a run in `folder`, begun with the quickstart's settings, against the same with `overrides`."""
+    """Compare a run in `folder` with the quickstart's settings with the same settings and `overrides`."""
     here = f"run_folder={folder}"
     (folder / "config.yaml").write_text(to_yaml(load_config(CONFIG, [here])))
     check_same_run(load_config(CONFIG, [here, *overrides]))
