@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from elc_composer.analyze.pruning import Shares, describe_shares, distance
-from elc_composer.evaluation.results import write_whole
+from elc_composer.common.files import write_text
 from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save
 from elc_composer.figures.heatmap import draw_heatmap, small_multiples
 
@@ -25,7 +25,7 @@ def write_shares(out: Path, shares: dict[str, Shares]) -> None:
         for name, rows in shares.items()
     }
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "layer_weights.json", json.dumps({"first": first, "models": models}, indent=1) + "\n")
+    write_text(out / "layer_weights.json", json.dumps({"first": first, "models": models}, indent=1) + "\n")
     if len(shares) == 1:
         draw_heatmap(shares[first], out / "layer_weights.png", f"What each layer reads: {first}")
     else:
@@ -34,7 +34,7 @@ def write_shares(out: Path, shares: dict[str, Shares]) -> None:
 
 def write_pruning(out: Path, pairs: int, results: dict[str, list[Row]]) -> None:
     """`pruning.json` and `pruning.png`; `pairs` is how many were scored."""
-    write_whole(out / "pruning.json", json.dumps({"pairs": pairs, "models": results}, indent=1) + "\n")
+    write_text(out / "pruning.json", json.dumps({"pairs": pairs, "models": results}, indent=1) + "\n")
     save(pruning_picture(results), out / "pruning.png")
 
 

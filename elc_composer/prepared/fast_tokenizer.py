@@ -10,15 +10,8 @@ from transformers import PreTrainedTokenizerFast
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import fetch
 from elc_composer.data.config import DataConfig
+from elc_composer.prepared.tokenizer_files import ROLES, masks_as_training
 from elc_composer.prepared.tokenizer_files import load_tokenizer as read_tokenizer
-
-SPECIAL_TOKENS = {
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "mask_token": "[MASK]",
-}
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerFast:
@@ -33,7 +26,8 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerFast:
             tokenizer = read_tokenizer(_fetch(location, Path(folder)))
     else:
         tokenizer = read_tokenizer(location)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **SPECIAL_TOKENS)
+    ready = masks_as_training(tokenizer)
+    return PreTrainedTokenizerFast(tokenizer_object=ready, clean_up_tokenization_spaces=False, **ROLES)
 
 
 def check_data_tokenizer(tokenizer: PreTrainedTokenizerFast, config: DataConfig) -> None:
