@@ -190,10 +190,10 @@ def flatten_positions(state: dict[str, Tensor]) -> None:
         (reshape, r"layers\.2\.mlp\.mlp\.1\.weight has shape \(64, 25\) instead of \(64, 24\)"),
         (move_positions, r"layers\.1\.attention\.position_indices \(32, 32\) is not the table"),
         (untie, r"classifier\.nonlinearity\.5\.weight and embedding\.word_embedding\.weight differ"),
-        (as_sparse, r"mlp\.mlp\.4\.weight is no dense tensor of real numbers"),
-        (as_complex, r"mlp\.mlp\.4\.weight is no dense tensor of real numbers"),
-        (add_a_far_layer, "its 4 layers are not numbered from 0 on, there is 1000000000"),
-        (add_a_nameless_layer, "its 4 layers are not numbered from 0 on, there is x"),
+        (as_sparse, r"mlp\.mlp\.4\.weight is not a dense tensor of real numbers"),
+        (as_complex, r"mlp\.mlp\.4\.weight is not a dense tensor of real numbers"),
+        (add_a_far_layer, "its 4 layers must be numbered from 0, but there is 1000000000"),
+        (add_a_nameless_layer, "its 4 layers must be numbered from 0, but there is x"),
         (cut_rows, r"in_proj_qk\.weight has shape \(47, 24\) instead of \(48, 24\)"),
         (flatten_positions, r"position_indices \(\) is not the table"),
     ],
@@ -237,10 +237,10 @@ def test_no_message_advises_to_load_without_restriction(protocol: int, tmp_path:
 
 def test_contradictions_are_refused(tmp_path: Path) -> None:
     source = write_training_file(tmp_path / "model.bin", published_state(make("weighted_output")))
-    with pytest.raises(DataError, match="said to be 'zero', but its names are those of weighted_output"):
+    with pytest.raises(DataError, match="given as 'zero', but the parameter names are those of weighted_output"):
         read_published(source, Hints(layer_mixing="zero", num_attention_heads=2))
     folder = write_folder(tmp_path / "hub", published_state(make("ltg")), hidden_size=48)
-    with pytest.raises(DataError, match="shapes say hidden_size 24, the config 48"):
+    with pytest.raises(DataError, match="hidden_size is 24 by the parameters' shapes, but 48 in the config"):
         read_published(folder)
     folder = write_folder(tmp_path / "bert", published_state(make("ltg")), model_type="bert")
     with pytest.raises(DataError, match="model_type 'bert' instead of 'ltgbert'"):

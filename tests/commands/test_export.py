@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_named(trained: tuple[Path, ElcForMaskedLM], tmp_pa
     with pytest.raises(DataError, match=r"transformer\.prev_layer_weights \(4,\) is unknown"):
         read_trainer_checkpoint(checkpoint, ElcConfig.from_dict({**model.config.to_dict(), "layer_mixing": "zero"}))
     other = save_tokenizer(train_tokenizer(SENTENCES, 40, min_frequency=1), tmp_path / "other")
-    with pytest.raises(DataError, match=f"entries and the model {model.config.vocab_size}"):
+    with pytest.raises(DataError, match=f"entries, the model {model.config.vocab_size}"):
         export_model(model, other, tmp_path / "out")
 
 
