@@ -41,10 +41,10 @@ class Split:
         return set(self.layouts) == {CONTENTS, POSITIONS} and set(self.layouts.values()) == {layout}
 
 
-def split_in_code(folder: Path) -> Split:
-    """The layout that the `modeling*.py` files of a folder use; they are parsed, not run."""
+def split_in_code(folder: Path, pattern: str = "modeling*.py") -> Split:
+    """The layout that the modeling code of a folder uses; the files are parsed, not run."""
     split = Split()
-    for file in sorted(folder.glob("modeling*.py")):
+    for file in sorted(folder.glob(pattern)):
         try:
             tree = ast.parse(file.read_bytes())
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
