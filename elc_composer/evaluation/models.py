@@ -17,6 +17,8 @@ from elc_composer.model_files.run_model import beside, read_model_config
 from elc_composer.model_files.trainer_checkpoint import read_trainer_checkpoint
 
 CONFIG = "config.json"
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.codes", "*.tiktoken")
+"""Patterns of file names, at least one of which every transformers tokenizer has."""
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 
 
@@ -114,11 +116,13 @@ def _tokenizer(kind: Any, folder: Path, **more: Any) -> Any:
     remedy = "name a folder with tokenizer files with --tokenizer"
     if not folder.is_dir():
         raise ConfigError(f"no tokenizer can be loaded from {folder} (not a folder): {remedy}")
+    if not any(file.is_file() for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
+        raise ConfigError(f"no tokenizer can be loaded from {folder} (it has no tokenizer files): {remedy}")
     try:
         found = kind.from_pretrained(folder, **more)
     except Exception as error:  # each kind of damage has its own exception
         raise ConfigError(f"no tokenizer can be loaded from {folder} ({one_line(error)}): {remedy}") from error
-    # transformers 5 makes up an empty tokenizer if the files are missing; transformers 4 raises.
+    # transformers 5 makes up an empty tokenizer if the vocabulary file is missing; transformers 4 raises.
     files = set((getattr(found, "vocab_files_names", None) or {}).values())
     if getattr(found, "is_fast", False):
         files.add("tokenizer.json")
