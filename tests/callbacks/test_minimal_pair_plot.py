@@ -5,7 +5,7 @@ from pathlib import Path
 from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
 from elc_composer.evaluation.config import MinimalPairsConfig
 from elc_composer.evaluation.in_training.evaluators import minimal_pair_evaluators
-from tests.evaluation.composer_runs import logged, trainer
+from tests.evaluation.training_helpers import logged, trainer
 from tests.evaluation.tiny import tiny_tokenizer, write_pairs
 
 

@@ -10,7 +10,7 @@ import torch
 from elc_composer.checkpoints.integrity import damage, sum_index
 from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point, set_aside
 from elc_composer.common.errors import ConfigError, DataError
-from tests.checkpoints.saved import flip, save, save_sharded
+from tests.checkpoints.damage import flip, save, save_sharded
 
 
 def test_newest_whole_checkpoint_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

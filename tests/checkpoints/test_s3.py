@@ -17,7 +17,7 @@ from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point
 from elc_composer.checkpoints.s3 import Bucket, Mirror, Place
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.storage import Unreachable
-from tests.checkpoints.saved import flip, save, save_sharded
+from tests.checkpoints.damage import flip, save, save_sharded
 
 PLACE = Place.parse("s3://bucket/runs/one/")
 

@@ -1,4 +1,4 @@
-"""A pickle that writes a file when it is loaded."""
+"""A pickled object that runs code when it is loaded, to show that files are read without unpickling."""
 
 from __future__ import annotations
 

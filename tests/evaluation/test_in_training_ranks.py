@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.composer_runs import expected
+from tests.evaluation.training_helpers import expected
 from tests.evaluation.tiny import tiny_bert, tiny_tokenizer, write_pairs
 from tests.multirank.launch import launch
 

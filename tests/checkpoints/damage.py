@@ -1,4 +1,4 @@
-"""Small checkpoints, full and sharded, and a flipped bit."""
+"""Write small checkpoints, full and sharded, and flip bits of their files."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Composer runs of a small BERT that is evaluated on minimal pairs, and the accuracies of a plain reference."""
+"""A tiny BERT under a Composer trainer with minimal-pair evaluators, and the accuracies that it must log."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from composer import ComposerModel, Trainer
@@ -36,12 +35,12 @@ def loader(batches: int = 6) -> DataLoader:
     return DataLoader([{"input_ids": row, "labels": row} for row in ids], batch_size=2)
 
 
-def trainer(built: MinimalPairEvaluators, model: BertForMaskedLM | None = None, **changes: Any) -> Trainer:
-    extended = with_minimal_pairs(PlainModel(model or tiny_bert(len(tiny_tokenizer()))), built.metrics)
+def trainer(built: MinimalPairEvaluators, model: BertForMaskedLM | None = None, **changes) -> Trainer:
+    taught = with_minimal_pairs(PlainModel(model or tiny_bert(len(tiny_tokenizer()))), built.metrics)
     settings = {"max_duration": "6ba", "loggers": [InMemoryLogger()], "progress_bar": False, "run_name": "run"}
     return Trainer(
-        model=extended,
-        optimizers=torch.optim.SGD(extended.parameters(), lr=0.5),
+        model=taught,
+        optimizers=torch.optim.SGD(taught.parameters(), lr=0.5),
         train_dataloader=loader(),
         eval_dataloader=built.evaluators,
         device="cpu",
