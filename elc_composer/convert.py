@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError, one_line
 from elc_composer.export import export_model
 from elc_composer.model import MIXING_RULES
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     hints = Hints(chosen.layer_mixing, chosen.config, chosen.num_attention_heads, chosen.interleaved_qk)
     try:
+        refuse_addresses(vars(chosen))
         notes = convert(chosen.source, chosen.out, hints, chosen.tokenizer)
     except (ConfigError, DataError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from composer.utils import dist
 
+from elc_composer.common.addresses import parse_optional_address, refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError, one_line
 from elc_composer.common.files import write_text
 from elc_composer.common.process_group import join_process_group
@@ -60,6 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
+        for option, place in (("--minimal-pairs", options.minimal_pairs), ("--supplement", options.supplement or "")):
+            parse_optional_address(place, option)
+        refuse_addresses({"MODEL": options.model, "--out": options.out, "--tokenizer": options.tokenizer})
         evaluate(options)
     except (ConfigError, DataError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)

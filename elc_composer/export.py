@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError, one_line
 from elc_composer.common.files import write_text
 from elc_composer.common.run_folder import MODEL_CONFIG, TOKENIZER
@@ -137,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="the model's config as JSON; default: the run's")
     chosen = parser.parse_args(arguments)
     try:
+        refuse_addresses(vars(chosen))
         out = export_checkpoint(chosen.checkpoint, chosen.out, chosen.tokenizer, chosen.config)
     except (ConfigError, DataError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)

@@ -63,11 +63,11 @@ class LossGuard(Callback):
     factor: float | None = None
     """A loss above `factor` times the median of the last `window` losses is bad; null: only NaN and infinity are."""
     window: int = 100
-    """Number of losses that the median is taken over."""
+    """Number of recent losses whose median `factor` refers to."""
     max_roll_backs: int = 3
     """Stop after this many roll-backs."""
     folder: str | None = "runs/{run_name}"
-    """Folder of `bad_batches.jsonl`, with Composer's placeholders; null writes none."""
+    """Folder of `bad_batches.jsonl`, with Composer's placeholders; null: no file."""
 
     def __post_init__(self) -> None:
         """Check the settings."""

@@ -11,12 +11,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from composer import Time
-
 from elc_composer.checkpoints.integrity import damage
 from elc_composer.checkpoints.names import step_of
-from elc_composer.checkpoints.s3 import Bucket, Place
+from elc_composer.checkpoints.s3 import Bucket, parse_save_folder
+from elc_composer.common.addresses import is_address, local_path, refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.intervals import parse_interval
 from elc_composer.common.run_folder import CHECKPOINTS
 from elc_composer.common.storage import Unreachable
 
@@ -28,50 +28,37 @@ FETCHES = 2
 
 @dataclass
 class CheckpointsConfig:
-    """Where training state is saved and what a run starts from."""
+    """Saving and resuming."""
 
     save_folder: str | None = "${run_folder}/checkpoints"
-    """A folder; or `s3://bucket/prefix`, where copies of `<run_folder>/checkpoints` go; null saves nothing."""
+    """Folder; or `s3://bucket/prefix`, to which `<run_folder>/checkpoints` is copied; null: save nothing."""
     save_interval: str = "500ba"
-    """Composer time string; the end of every stage and of the run is saved, too."""
+    """Interval of checkpoints: a time string; they are also saved at the end of every stage and of the run."""
     keep: int = 3
-    """Checkpoints kept, the newest ones, in the folder and in S3; -1 keeps all."""
+    """Number of newest checkpoints to keep, in the folder and in S3; -1: all."""
     autoresume: bool = True
-    """Continue from the newest whole checkpoint in `save_folder`, if there is one."""
+    """Resume from the newest undamaged checkpoint in `save_folder`, if there is one."""
     load_path: str | None = None
-    """Continue from this checkpoint of your own; loading unpickles, so never from one of unknown origin."""
+    """Checkpoint to start from; loading unpickles it, which can run code, so use only your own."""
 
     def __post_init__(self) -> None:
         if self.keep == 0 or self.keep < -1:
             raise ConfigError(f"checkpoints.keep is {self.keep}; it must be at least 1, or -1 for all")
-        check_interval("checkpoints.save_interval", self.save_interval)
+        parse_interval(self.save_interval, "checkpoints.save_interval")
+        refuse_addresses({"checkpoints.load_path": self.load_path})
         if self.remote is not None:
-            Place.parse(self.remote)
+            parse_save_folder(self.remote)
 
     @property
     def remote(self) -> str | None:
         """The address to which checkpoints are copied; None if `save_folder` is a local folder."""
-        return self.save_folder if self.save_folder is not None and "://" in self.save_folder else None
+        return self.save_folder if self.save_folder is not None and is_address(self.save_folder) else None
 
     def local(self, run_folder: str) -> Path | None:
         """Folder of the checkpoints on this machine; None if nothing is saved."""
         if self.save_folder is None:
             return None
-        return Path(run_folder) / CHECKPOINTS if self.remote else Path(self.save_folder)
-
-
-def check_interval(key: str, interval: str) -> None:
-    """Refuse what Composer cannot read as a time.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    try:
-        whole = Time.from_timestring(interval).value > 0
-    except (ValueError, TypeError):
-        whole = False
-    if not whole:
-        raise ConfigError(f"{key} is {interval!r}; it must be a Composer time string such as 500ba or 1ep")
+        return Path(run_folder) / CHECKPOINTS if self.remote else Path(local_path(self.save_folder))
 
 
 @dataclass(frozen=True)
@@ -99,7 +86,7 @@ def find_resume_point(config: CheckpointsConfig, run_folder: str = ".") -> Resum
             problem = _fetched_damage(path, bucket)
             if problem is None:
                 return ResumePoint(str(path), step, tuple(damaged))
-            damaged.append(f"{path if bucket is None else f'{bucket.place}{path.name}'}: {problem}")
+            damaged.append(f"{path if bucket is None else f'{bucket.address}/{path.name}'}: {problem}")
             log.warning("checkpoint %s is damaged; falling back to the one before (%s)", *damaged[-1].split(": ", 1))
         if damaged:
             raise DataError(
@@ -120,7 +107,7 @@ def ensure_here(point: ResumePoint, config: CheckpointsConfig) -> None:
         return
     if config.remote is None:
         raise DataError(f"checkpoint {path} is on the first node only; put checkpoints.save_folder on a shared disk")
-    Bucket(Place.parse(config.remote)).fetch(path.name, path)
+    Bucket(config.remote).fetch(path.name, path)
 
 
 def set_aside(point: ResumePoint) -> list[str]:
@@ -135,11 +122,10 @@ def set_aside(point: ResumePoint) -> list[str]:
 
 
 def _given(path: str) -> ResumePoint:
+    refuse_addresses({"checkpoints.load_path": path})
     step = step_of(path)
     if step is None:
         raise ConfigError(f"checkpoints.load_path: {path} is not named like a checkpoint (ba<step>-rank0.pt)")
-    if "://" in path:
-        raise ConfigError(f"checkpoints.load_path: {path} is an address; download the file and give its path")
     if not Path(path).exists():
         raise ConfigError(f"checkpoints.load_path: {path} does not exist")
     problem = damage(Path(path))
@@ -155,7 +141,7 @@ def _saved(folder: Path, remote: str | None) -> list[tuple[int, Path, Bucket | N
         (step, path, None) for path in there if (step := step_of(str(path))) is not None
     ]
     if remote is not None:
-        bucket = Bucket(Place.parse(remote))
+        bucket = Bucket(remote)
         found += [(step, folder / name, bucket) for name, step in bucket.steps().items()]
     # Of equal steps the local copy comes first; if it is damaged, the copy in S3 is tried.
     return sorted(found, key=lambda each: (-each[0], each[2] is not None))
@@ -176,5 +162,5 @@ def _fetched_damage(path: Path, bucket: Bucket | None) -> str | None:
         problem = damage(path)
         if problem is None:
             break
-        log.warning("checkpoint %s%s arrived damaged (%s)", bucket.place, path.name, problem)
+        log.warning("checkpoint %s/%s arrived damaged (%s)", bucket.address, path.name, problem)
     return problem

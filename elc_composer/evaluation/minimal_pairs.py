@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from elc_composer.common.addresses import parse_optional_address
 from elc_composer.common.errors import DataError, one_line
 from elc_composer.common.json_files import parse_json
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, SUPPLEMENT_PARADIGMS, phenomenon_of
@@ -48,7 +49,7 @@ def read_minimal_pairs(location: str | Path) -> list[MinimalPair]:
         DataError: with file and line: invalid JSON, a missing key, an empty sentence, a pair id that occurs twice in a
             paradigm, an unknown paradigm without a `linguistics_term`, a `.jsonl` entry that is not a file.
     """
-    if "://" in str(location):
+    if parse_optional_address(location, "minimal pairs") is not None:
         with tempfile.TemporaryDirectory(prefix="minimal_pairs_") as folder:
             return _checked(_from_mds(Path(folder), remote=str(location)), str(location))
     path = Path(location)
@@ -162,21 +163,16 @@ def _from_mds(folder: Path, remote: str | None = None) -> Iterator[MinimalPair]:
     # StreamingDataset takes shared memory, and shuffles or repeats samples to give every rank equally many.
     from streaming.base.compression import decompress
     from streaming.base.format import reader_from_json
-    from streaming.base.storage import CloudDownloader
 
-    downloader = CloudDownloader.get(remote) if remote else None
+    from elc_composer.common.storage import fetch
 
-    def fetch(name: str) -> bytes:
-        local = folder / name
-        if downloader is not None:
-            assert remote is not None
-            downloader.direct_download(remote.rstrip("/") + "/" + name, str(local))
-        return local.read_bytes()
+    def read(name: str) -> bytes:
+        return fetch(f"{remote.rstrip('/')}/{name}") if remote else (folder / name).read_bytes()
 
     columns = [column.name for column in fields(MinimalPair)]
     source = remote or str(folder)
     try:
-        index = fetch("index.json")
+        index = read("index.json")
     except Exception as error:  # each storage service has its own exceptions for a missing bucket or file
         raise DataError(f"no MDS folder of minimal pairs at {source} ({one_line(error)})") from None
     shards = read_shards(source, index)
@@ -189,7 +185,7 @@ def _from_mds(folder: Path, remote: str | None = None) -> Iterator[MinimalPair]:
                 )
             stored = shard.get("zip_data") or shard["raw_data"]
             try:
-                data = fetch(stored["basename"])
+                data = read(stored["basename"])
                 raw = decompress(shard["compression"], data) if shard.get("zip_data") else data
                 (Path(unpacked) / shard["raw_data"]["basename"]).write_bytes(raw)
                 samples = list(reader_from_json(unpacked, None, shard))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 
 from elc_composer.common.errors import DataError
 from streaming_prep.cleaners import books, encyclopedia, speech
@@ -38,19 +37,14 @@ ALIASES = {"childes": "aochildes", "simple_wiki": "simple_wikipedia"}
 """Names of corpora in the 2024 and 2025 layouts that differ from the 2023 layout's."""
 
 
-def get_cleaner(name: str, file: str | Path | None = None) -> Cleaner:
-    """Find the cleaner `name`, in any year's layout; `auto` uses the stem of `file` (`childes.train`: childes).
+def get_cleaner(name: str) -> Cleaner:
+    """Find the cleaner of a corpus by its name in any year's layout, such as `childes`.
 
-    Raises `DataError` naming the nearest known name.
+    Raises:
+        DataError: there is none; names the nearest.
     """
-    wanted = name
-    if name == "auto":
-        if file is None:
-            raise DataError("cleaner 'auto' needs a file to take the name from; name a cleaner")
-        wanted = Path(file).name.split(".")[0]
-    wanted = ALIASES.get(wanted, wanted)
+    wanted = ALIASES.get(name, name)
     if wanted in CLEANERS:
         return CLEANERS[wanted]
     nearest = difflib.get_close_matches(wanted, [*CLEANERS, *ALIASES], n=1, cutoff=0.0)[0]
-    subject = f"no cleaner goes with the file {file}" if name == "auto" else f"no cleaner is called {name!r}"
-    raise DataError(f"{subject} (nearest: {nearest}; `none` leaves the text as it is)")
+    raise DataError(f"no cleaner is called {name!r} (nearest: {nearest}; `none` leaves the text as it is)")

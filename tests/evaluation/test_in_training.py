@@ -15,8 +15,8 @@ from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig, Ties
 from elc_composer.evaluation.in_training.composer_models import with_minimal_pairs
 from elc_composer.evaluation.in_training.evaluators import MinimalPairEvaluators, minimal_pair_evaluators
-from tests.evaluation.training_helpers import PlainModel, expected, logged, trainer
 from tests.evaluation.tiny import reference_score, tiny_bert, tiny_tokenizer, write_pairs
+from tests.evaluation.training_helpers import PlainModel, expected, logged, trainer
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 100, 10_000])

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from elc_composer.prepared.fast_tokenizer import load_tokenizer as load_fast_tokenizer
+from elc_composer.prepared.fast_tokenizer import load_fast_tokenizer
 from elc_composer.prepared.tokenizer_files import (
     MASK,
     SPECIAL_TOKENS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from elc_composer.common.errors import DataError
-from streaming_prep.cleaners import ALIASES, CLEANERS, Cleaner, get_cleaner
+from streaming_prep.cleaners import ALIASES, CLEANERS, get_cleaner
 from streaming_prep.cleaners.encyclopedia import STUB_LENGTH
 from tests.streaming_prep.cleaning_cases import CORPORA, clean
 
@@ -188,25 +188,14 @@ def test_cleaning_streams(name: str) -> None:
     assert taken < 200
 
 
-def test_cleaners_are_found_by_the_names_of_every_layout_and_by_file() -> None:
-    def found(name: str, file: str | None = None) -> Cleaner:
-        return get_cleaner(name, file)
-
-    assert found("childes") is CLEANERS["aochildes"]
-    assert found("simple_wiki") is CLEANERS["simple_wikipedia"]
+def test_cleaners_are_found_by_the_names_of_every_layout() -> None:
+    assert get_cleaner("childes") is CLEANERS["aochildes"]
+    assert get_cleaner("simple_wiki") is CLEANERS["simple_wikipedia"]
     assert set(ALIASES.values()) < set(CLEANERS)
-    assert found("auto", "train_10M/simple_wiki.train") is CLEANERS["simple_wikipedia"]
     assert clean("none", "  as is ", " ") == ["  as is ", ""]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("gutenburg",), "'gutenburg'.*nearest: gutenberg"),
-        (("auto", "x/switchbord.dev"), "switchbord.dev.*nearest: switchboard"),
-        (("auto",), "name a cleaner"),
-    ],
-)
-def test_unknown_cleaners_name_the_nearest(arguments: tuple[str, ...], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        get_cleaner(*arguments)
+@pytest.mark.parametrize(("name", "nearest"), [("gutenburg", "gutenberg"), ("switchbord", "switchboard")])
+def test_unknown_cleaners_name_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(DataError, match=f"'{name}'.*nearest: {nearest}"):
+        get_cleaner(name)
