@@ -1,4 +1,4 @@
-"""Published ELC-BERT checkpoints in, transformers folders out.
+"""Converts a published ELC-BERT or LTG-BERT checkpoint to a transformers folder.
 
     python -m elc_composer.convert SRC OUT [--layer-mixing base] [--tokenizer FILE] [--config FILE]
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from elc_composer.common.addresses import refuse_addresses
-from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError, one_line
 from elc_composer.export import export_model
 from elc_composer.model import MIXING_RULES
 from elc_composer.model_files.published import Hints, read_published
@@ -25,14 +25,14 @@ def convert(source: Path, out: Path, hints: Hints | None = None, tokenizer: Path
     Args:
         source: training checkpoint file, or folder in the Hugging Face layout.
         out: folder to write.
-        hints: what the files leave open.
-        tokenizer: tokenizer.json or its folder; by default the source folder's own, if it has one.
+        hints: information that the files lack.
+        tokenizer: tokenizer.json or its folder; by default that of the source folder, if it has one.
 
     Returns:
-        One sentence on everything that was dropped, corrected or left out.
+        One note on each item that was dropped, corrected, assumed or not written.
 
     Raises:
-        DataError: if something is missing, damaged or does not fit.
+        DataError: a file is missing or damaged, or the files do not fit the model.
     """
     model, notes = read_published(source, hints)
     if tokenizer is None and (source / "tokenizer.json").is_file():
@@ -44,24 +44,26 @@ def convert(source: Path, out: Path, hints: Hints | None = None, tokenizer: Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 0 if the folder was written, 1 with one line on what is wrong."""
+    """Command line; returns 0 if the folder was written, else 1 after an error message of one line."""
     parser = argparse.ArgumentParser(
-        prog="python -m elc_composer.convert", description="A published ELC-BERT for transformers."
+        prog="python -m elc_composer.convert", description="Convert a published checkpoint for transformers."
     )
     parser.add_argument("source", type=Path, help="training checkpoint (.bin) or Hugging Face folder")
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--layer-mixing", choices=MIXING_RULES, help="variant, where parameter names do not tell it")
+    parser.add_argument("--layer-mixing", choices=MIXING_RULES, help="variant, if parameter names do not determine it")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json or its folder")
     parser.add_argument("--config", type=Path, help="JSON of the model's sizes, as the published configs/*.json")
-    parser.add_argument("--num-attention-heads", type=int, help="heads of each layer, where no config tells them")
-    parser.add_argument("--interleaved-qk", action="store_true", help="query and key rows alternate head by head")
+    parser.add_argument("--num-attention-heads", type=int, help="heads of each layer, if no config has them")
+    parser.add_argument(
+        "--interleaved-qk", action="store_true", help="in_proj_qk is split per head, for contents and positions"
+    )
     chosen = parser.parse_args(arguments)
     hints = Hints(chosen.layer_mixing, chosen.config, chosen.num_attention_heads, chosen.interleaved_qk)
     try:
         refuse_addresses(vars(chosen))
         notes = convert(chosen.source, chosen.out, hints, chosen.tokenizer)
     except (ConfigError, DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     for note in notes:
         print(f"note: {note}")

@@ -14,10 +14,10 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
+from elc_composer.prepared.tokenizer_files import MASK, NEWLINE_RULE, PREFIX_RULES
+
 _CACHED_PIECES = 400_000
 _BATCH = 1000
-_LINE_BREAKS = {"type": "Replace", "pattern": {"Regex": r"\s*[\r\n]\s*"}, "content": " "}
-"""The normalizer that `save_tokenizer` adds."""
 
 
 class Encoder:
@@ -83,9 +83,14 @@ def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
     description = json.loads(tokenizer.to_str())
     splitter = description.get("pre_tokenizer") or {}
     steps = splitter.get("pretokenizers", [splitter])
-    plain = all(not token["lstrip"] and not token["rstrip"] for token in description.get("added_tokens", []))
+    plain = all(
+        not token["rstrip"] and (not token["lstrip"] or token["content"] == MASK)
+        for token in description.get("added_tokens", [])
+    )
+    normalizer = description.get("normalizer") or {"normalizers": []}
     return (
-        description.get("normalizer") in (None, _LINE_BREAKS)
+        # Those that `save_tokenizer` adds: they change nothing at a single space within a sentence.
+        all(rule in (NEWLINE_RULE, *PREFIX_RULES) for rule in normalizer.get("normalizers", [normalizer]))
         and plain
         and not any(" " in token["content"] for token in description.get("added_tokens", []))
         and bool(steps)

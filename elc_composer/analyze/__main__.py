@@ -20,16 +20,17 @@ from elc_composer.analyze.output import Row, pruning_table, shares_table, write_
 from elc_composer.analyze.pruning import Shares, count_pruned, pruned, shares_by_layer
 from elc_composer.common.addresses import parse_optional_address, refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.json_files import read_object
+from elc_composer.common.run_folder import MODEL_CONFIG
 from elc_composer.evaluation.aggregate import ScoredPairs, summarize
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig
 from elc_composer.evaluation.in_training.evaluators import draw_subset
 from elc_composer.evaluation.minimal_pairs import MinimalPair, read_minimal_pairs
 from elc_composer.evaluation.models import load_model_and_tokenizer, load_whole
 from elc_composer.evaluation.score_pairs import score_pairs
-from elc_composer.export import MODEL_CONFIG, beside
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.model_files import read_trainer_checkpoint
-from elc_composer.model_files.published import read_json
+from elc_composer.model_files.run_model import beside, read_model_config
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,7 +110,7 @@ def load(location: str, options: argparse.Namespace, with_tokenizer: bool) -> tu
     if not path.exists():
         raise ConfigError(f"{path} does not exist: give a run folder, a checkpoint or an exported folder")
     if (path / "config.json").exists():
-        kind = read_json(path / "config.json").get("model_type")
+        kind = read_object(path / "config.json").get("model_type")
         if kind != ElcConfig.model_type:
             raise ConfigError(
                 f"{path} contains a model of type {kind!r}, without layer weights; use {ElcConfig.model_type!r}"
@@ -120,7 +121,7 @@ def load(location: str, options: argparse.Namespace, with_tokenizer: bool) -> tu
         raise ConfigError(
             f"{path} is neither an exported folder (no config.json) nor part of a run (no {MODEL_CONFIG} beside it)"
         )
-    return read_trainer_checkpoint(path, ElcConfig.from_dict(read_json(config))), None
+    return read_trainer_checkpoint(path, read_model_config(config)), None
 
 
 def read_pairs(location: str, subset: int | None) -> list[MinimalPair]:

@@ -1,11 +1,10 @@
-"""Is a checkpoint all there? Every byte of it is checked, by the checksums that torch writes into its files.
+"""Integrity check of a checkpoint, using the CRC32 checksums in torch's zip files.
 
-The index of a sharded one has none by torch: the saver writes its SHA-256 beside it.
+torch writes no checksum for `.metadata`, the index of a sharded checkpoint; the saver writes its SHA-256 beside it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 import zlib
@@ -13,28 +12,28 @@ from pathlib import Path
 
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from elc_composer.common.errors import DataError
-from elc_composer.model_files.sharded_checkpoint import read_metadata
+from elc_composer.checkpoints.sharded_metadata import read_metadata
+from elc_composer.common.errors import DataError, one_line
+from elc_composer.common.files import sha256_file
 
 INDEX = ".metadata"
 INDEX_SUM = ".metadata.sha256"
-"""Beside the index of a sharded checkpoint: its SHA-256."""
+"""SHA-256 of the index of a sharded checkpoint, in a file beside it."""
 
 _NO_ARCHIVE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error)
-"""What Python's reader raises for damaged archives; a bit may turn a name, a method or a flag into any other."""
+"""Exceptions of Python's zip reader for damaged archives: a flipped bit can change a name, a method or a flag."""
 
 
 def sum_index(folder: Path) -> None:
     """Write the SHA-256 of a sharded checkpoint's index beside it."""
-    (folder / INDEX_SUM).write_text(_sum(folder / INDEX) + "\n")
+    (folder / INDEX_SUM).write_text(sha256_file(folder / INDEX) + "\n")
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, in a few words; None if it is whole.
+    """Description of the damage of a checkpoint in a few words; None if it is whole.
 
-    A full checkpoint is a zip archive whose members carry checksums. A sharded one is a folder: its `.metadata` (read
-    by an allow-list, not unpickled freely) says which bytes of which file each part occupies, and each part is an
-    archive with checksums again.
+    A full checkpoint is a zip archive with checksums. A sharded one is a folder: its `.metadata` (unpickled with an
+    allow-list) lists the byte range of each part, and each part is a zip archive with checksums.
     """
     try:
         return _folder_damage(path) if path.is_dir() else _archive_damage(path)
@@ -47,26 +46,26 @@ def _archive_damage(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except _NO_ARCHIVE:
-        return "it is cut off or no checkpoint at all"
+        return "it is cut off or not a checkpoint"
     if broken is not None:
         return f"{broken} in it does not match its checksum"
     return _unreadable(path)
 
 
 def _unreadable(path: Path) -> str | None:
-    # The list of members has no checksum. torch's own reader is stricter about it than Python's; nothing is unpickled.
+    # The zip directory has no checksum, and torch's reader checks it more strictly than Python's. Unpickles nothing.
     try:
         get_unsafe_globals_in_checkpoint(path)
-    except Exception as error:  # damaged archives raise anything
-        return f"torch cannot read it ({' '.join(str(error).split())[:100]})"
+    except Exception as error:  # a damaged archive can raise any exception
+        return f"torch cannot read it ({one_line(error)[:100]})"
     return None
 
 
 def _folder_damage(folder: Path) -> str | None:
     if not (folder / INDEX).is_file():
-        return f"its {INDEX} is not there"
+        return f"its {INDEX} is missing"
     kept = folder / INDEX_SUM
-    if kept.is_file() and kept.read_text(errors="replace").strip() != _sum(folder / INDEX):
+    if kept.is_file() and kept.read_text(errors="replace").strip() != sha256_file(folder / INDEX):
         return f"its {INDEX} does not match its checksum"
     try:
         metadata = read_metadata(folder)
@@ -78,7 +77,7 @@ def _folder_damage(folder: Path) -> str | None:
     for name, places in sorted(parts.items()):
         file = folder / name
         if not file.is_file():
-            return f"{name} is not there"
+            return f"{name} is missing"
         needed = max(offset + length for offset, length in places)
         if file.stat().st_size < needed:
             return f"{name} has {file.stat().st_size:,} of {needed:,} bytes"
@@ -96,7 +95,3 @@ def _is_sound(part: bytes) -> bool:
             return archive.testzip() is None
     except _NO_ARCHIVE:
         return False
-
-
-def _sum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,7 +1,8 @@
-"""Which checkpoint a run continues from: the newest whole one, chosen here rather than by Composer's autoresume.
+"""Chooses the checkpoint from which a run resumes: the newest undamaged one.
 
-Composer's own autoresume trusts a `latest` link, caches remote files under a literal `./s3:` folder and cannot fall
-back from a truncated file; choosing by name and integrity, and handing over the result as `load_path`, avoids these.
+Composer's autoresume (0.32.1) is not used: it trusts a `latest` link, caches remote files in a literal `./s3:` folder
+(an older run's file is then reused), and cannot fall back from a truncated file. The choice by name and integrity is
+passed to Composer as `load_path`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from elc_composer.checkpoints.s3 import Bucket, parse_save_folder
 from elc_composer.common.addresses import is_address, local_path, refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.intervals import parse_interval
+from elc_composer.common.run_folder import CHECKPOINTS
 from elc_composer.common.storage import Unreachable
 
 log = logging.getLogger(__name__)
 
 FETCHES = 2
-"""How often a checkpoint is downloaded that is damaged when it is here: the way may have done it."""
+"""Number of download attempts for a checkpoint that arrives damaged; the transfer may be at fault."""
 
 
 @dataclass
@@ -41,7 +43,7 @@ class CheckpointsConfig:
 
     def __post_init__(self) -> None:
         if self.keep == 0 or self.keep < -1:
-            raise ConfigError(f"checkpoints.keep is {self.keep}; keep at least 1, or -1 for all")
+            raise ConfigError(f"checkpoints.keep is {self.keep}; it must be at least 1, or -1 for all")
         parse_interval(self.save_interval, "checkpoints.save_interval")
         refuse_addresses({"checkpoints.load_path": self.load_path})
         if self.remote is not None:
@@ -49,34 +51,34 @@ class CheckpointsConfig:
 
     @property
     def remote(self) -> str | None:
-        """The address of the copies, if there are to be any."""
+        """The address to which checkpoints are copied; None if `save_folder` is a local folder."""
         return self.save_folder if self.save_folder is not None and is_address(self.save_folder) else None
 
     def local(self, run_folder: str) -> Path | None:
-        """Where this machine writes checkpoints; None if nothing is saved."""
+        """Folder of the checkpoints on this machine; None if nothing is saved."""
         if self.save_folder is None:
             return None
-        return Path(run_folder) / "checkpoints" if self.remote else Path(local_path(self.save_folder))
+        return Path(run_folder) / CHECKPOINTS if self.remote else Path(local_path(self.save_folder))
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint on this machine and the optimizer step that it was taken after."""
+    """A checkpoint on this machine, and the optimizer step after which it was saved."""
 
     path: str
     step: int
     damaged: tuple[str, ...] = ()
-    """Newer checkpoints that were passed over, each with what is wrong with it."""
+    """Newer checkpoints that were skipped, each with its damage."""
 
 
 def find_resume_point(config: CheckpointsConfig, run_folder: str = ".") -> ResumePoint | None:
-    """The checkpoint to start from: the newest whole one that was saved, else `load_path`, else None.
+    """The checkpoint to start from: the newest undamaged one in the save folder, else `load_path`, else None.
 
-    Damaged newer ones are passed over with a warning that names them. One that is only in S3 is downloaded and checked.
+    Damaged newer ones are skipped with a warning. One that is only in S3 is downloaded and checked.
 
     Raises:
-        ConfigError: if `load_path` does not exist or its name does not tell the step, or S3 cannot be listed.
-        DataError: if there are checkpoints but all of them are damaged.
+        ConfigError: `load_path` does not exist or its name has no step, or S3 cannot be listed.
+        DataError: there are checkpoints, but all of them are damaged.
     """
     if config.autoresume and (folder := config.local(run_folder)) is not None:
         damaged: list[str] = []
@@ -89,27 +91,27 @@ def find_resume_point(config: CheckpointsConfig, run_folder: str = ".") -> Resum
         if damaged:
             raise DataError(
                 f"all checkpoints of this run are damaged ({'; '.join(damaged)}); restore one from a copy, or "
-                "move them away to start anew"
+                "move them away to start from step 0"
             )
     return None if config.load_path is None else _given(config.load_path)
 
 
 def ensure_here(point: ResumePoint, config: CheckpointsConfig) -> None:
-    """Have a checkpoint that rank 0 chose on this node, too.
+    """Fetch the checkpoint that rank 0 chose to this node, unless it is there.
 
     Raises:
-        DataError: if it is on no disk and in no bucket that this node can see.
+        DataError: it is neither on a disk nor in a bucket that this node can read.
     """
     path = Path(point.path)
     if path.exists():
         return
     if config.remote is None:
-        raise DataError(f"checkpoint {path} is on the first node only; put checkpoints.save_folder on a common disk")
+        raise DataError(f"checkpoint {path} is on the first node only; put checkpoints.save_folder on a shared disk")
     Bucket(config.remote).fetch(path.name, path)
 
 
 def set_aside(point: ResumePoint) -> list[str]:
-    """Rename the damaged checkpoints beside the one that is taken, lest they count as the newest ones later."""
+    """Rename damaged checkpoints that are newer than `point`, so that they are not considered again; returns names."""
     renamed = []
     for path in Path(point.path).parent.glob("*"):
         newer = (step_of(str(path)) or 0) > point.step
@@ -128,12 +130,12 @@ def _given(path: str) -> ResumePoint:
         raise ConfigError(f"checkpoints.load_path: {path} does not exist")
     problem = damage(Path(path))
     if problem is not None:
-        raise ConfigError(f"checkpoints.load_path: {path} is damaged ({problem}); name another checkpoint")
+        raise ConfigError(f"checkpoints.load_path: {path} is damaged ({problem}); give another checkpoint")
     return ResumePoint(path, step)
 
 
 def _saved(folder: Path, remote: str | None) -> list[tuple[int, Path, Bucket | None]]:
-    """Step, place on this machine, and where to fetch it from unless it is there already; the newest first."""
+    """Step, path on this machine, and bucket to fetch it from (None: it is on this machine); newest first."""
     there = [path for path in folder.glob("*") if not path.is_symlink()] if folder.is_dir() else []
     found: list[tuple[int, Path, Bucket | None]] = [
         (step, path, None) for path in there if (step := step_of(str(path))) is not None
@@ -141,7 +143,7 @@ def _saved(folder: Path, remote: str | None) -> list[tuple[int, Path, Bucket | N
     if remote is not None:
         bucket = Bucket(remote)
         found += [(step, folder / name, bucket) for name, step in bucket.steps().items()]
-    # The copy on this machine first; should it be damaged, the one in S3.
+    # Of equal steps the local copy comes first; if it is damaged, the copy in S3 is tried.
     return sorted(found, key=lambda each: (-each[0], each[2] is not None))
 
 
@@ -153,7 +155,7 @@ def _fetched_damage(path: Path, bucket: Bucket | None) -> str | None:
         try:
             bucket.fetch(path.name, path)
         except Unreachable:
-            # Not damaged, as far as one can tell: an older one would be the wrong one to go on from.
+            # The checkpoint may be whole: falling back to an older one would lose steps.
             raise
         except DataError as error:
             return str(error)

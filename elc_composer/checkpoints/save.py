@@ -1,7 +1,8 @@
-"""Saving training state: at once or not at all, the newest few, and a copy in S3 where there is to be one.
+"""Saves training state atomically, deletes old checkpoints, and copies new ones to S3.
 
-Composer's own saver writes under the final name, forgets what earlier processes saved, keeps everything it uploads, and
-leaves the other ranks waiting when a disk is full; what it writes is read back by Composer all the same.
+Composer's own saver (0.32.1) is not used: it writes under the final name, does not delete checkpoints of earlier
+processes, deletes none that it uploads, and leaves the other ranks waiting if a disk is full. The files have Composer's
+format and are loaded by Composer.
 """
 
 from __future__ import annotations
@@ -20,28 +21,29 @@ from elc_composer.checkpoints.integrity import sum_index
 from elc_composer.checkpoints.names import FILENAME, SHARDED_FOLDER, step_of
 from elc_composer.checkpoints.s3 import Mirror, remove, surplus
 from elc_composer.common.errors import DataError, one_line
+from elc_composer.common.files import fsync_folder
 
 UNFINISHED = ".saving"
-"""Folder, inside the checkpoints' own, of what is being written."""
+"""Folder within the checkpoints' folder, for files that are being written."""
 
 
 class CheckpointWriter(Callback):
-    """Saves the whole training state every `interval` and where training ends.
+    """Saves the training state every `interval` and when training ends.
 
-    A checkpoint is written under another name, brought to the disk and renamed, so that one that has its name is whole,
-    whenever the process was killed. With `mirror` it is then sent to S3, without waiting for that.
+    A checkpoint is written to `.saving`, flushed to the disk (fsync) and renamed. So a file with a checkpoint's name is
+    whole, even if the process is killed while it saves. With `mirror`, a thread then sends it to S3.
 
     Args:
-        folder: where to; the first rank writes, publishes, rotates and sends. Several nodes with sharded checkpoints
-            need a common one.
+        folder: folder of the checkpoints. Rank 0 renames, deletes and sends. Several nodes with sharded checkpoints
+            need a shared folder.
         interval: Composer time string.
-        keep: checkpoints kept, the newest ones, those of earlier processes included; -1 keeps all.
-        mirror: sends copies to S3; used by the first rank.
-        checks: called before each saving on every rank; one that raises prevents it.
-        note: called on rank 0 with (step, path) after each saving.
+        keep: number of newest checkpoints to keep, including those of earlier processes; -1: all.
+        mirror: sends copies to S3; used by rank 0.
+        checks: called on every rank before each save; an exception prevents the save.
+        note: called on rank 0 with (step, path) after each save.
 
     Raises:
-        DataError: on every rank, if one could not write: a disk that is full, a folder without permission.
+        DataError: on every rank, if a rank could not write (full disk, no permission).
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class CheckpointWriter(Callback):
         self._last = -1
 
     def init(self, state: State, logger: Logger) -> None:
-        """Make the folder, without what a killed process left half-written."""
+        """Create the folder; delete what a killed process left in `.saving`."""
         if dist.get_local_rank() == 0:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,11 +74,11 @@ class CheckpointWriter(Callback):
                 raise DataError(_sentence(self.folder, error, "")) from error
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        """Save where an interval ends in batches, tokens or samples."""
+        """Save if due; intervals in batches, tokens and samples are due here."""
         self._save_if_due(state, Event.BATCH_CHECKPOINT)
 
     def epoch_checkpoint(self, state: State, logger: Logger) -> None:
-        """Save where an interval ends in epochs."""
+        """Save if due; intervals in epochs are due here."""
         self._save_if_due(state, Event.EPOCH_CHECKPOINT)
 
     def _save_if_due(self, state: State, event: Event) -> None:
@@ -89,12 +91,12 @@ class CheckpointWriter(Callback):
         """Save now; returns the checkpoint's path.
 
         Raises:
-            DataError: if a rank could not.
+            DataError: a rank could not write.
         """
         for check in self.checks:
             check(state)
         path, problem = self._write(state)
-        # Composer looks for its files when all ranks have written; only after that they may get another name.
+        # Composer (0.32.1) checks that its files exist after all ranks have written; rename them only after that.
         self._agree(problem)
         self._agree(self._publish(path) if dist.get_global_rank() == 0 else None)
         if dist.get_global_rank() == 0:
@@ -107,15 +109,15 @@ class CheckpointWriter(Callback):
         return path
 
     def finish(self) -> None:
-        """Wait for what is on its way to S3.
+        """Wait until all checkpoints are in S3.
 
         Raises:
-            DataError: on every rank, if something could not be sent; it stays in the folder.
+            DataError: on every rank, if one could not be sent; it stays in the folder.
         """
         failed = {} if self.mirror is None else self.mirror.finish()
         for each in dist.all_gather_object({str(path): reason for path, reason in failed.items()}):
             for path, reason in each.items():
-                raise DataError(f"checkpoint {path} could not be sent to S3 ({reason}); it stays on this disk")
+                raise DataError(f"checkpoint {path} could not be sent to S3 ({reason}); it stays in the local folder")
 
     def _agree(self, problem: str | None) -> None:
         problems = [found for found in dist.all_gather_object(problem) if found is not None]
@@ -149,7 +151,7 @@ class CheckpointWriter(Callback):
         if dist.get_global_rank() == 0:
             try:
                 half.mkdir(parents=True, exist_ok=True)
-                # Through Python's file, whose errors say what the disk said; torch's own writer does not.
+                # Write through a Python file object: its OSError carries errno (disk full); torch's writer hides it.
                 with (half / path.name).open("wb") as file:
                     torch.save(content, file)
             except (OSError, RuntimeError) as error:
@@ -158,7 +160,7 @@ class CheckpointWriter(Callback):
 
     def _way_out(self) -> str:
         steps = [step for each in self.folder.iterdir() if (step := step_of(each.name)) is not None]
-        start = f"continues after step {max(steps)}" if steps else "begins anew, no checkpoint being there yet"
+        start = f"continues after step {max(steps)}" if steps else "starts at step 0, since there is no checkpoint yet"
         return f"; make room and give the same command again, which {start}"
 
     def _rotate(self, step: int) -> None:
@@ -170,26 +172,19 @@ class CheckpointWriter(Callback):
 
 
 def publish(half: Path, path: Path) -> None:
-    """Give a file or folder that is written its final name, once its bytes are on the disk."""
+    """Flush a written file or folder to the disk and rename it to its final name."""
     for file in sorted(half.iterdir()) if half.is_dir() else [half]:
-        _sync(file)
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
     if path.is_dir():
-        # A folder cannot replace one that is not empty.
+        # A folder cannot replace a folder that is not empty.
         remove(path)
     os.replace(half, path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    fsync_folder(path.parent)
 
 
 def _cause(error: BaseException) -> BaseException:
-    # torch wraps what the disk said, sharded checkpoints once more.
+    # torch wraps the OSError of the disk in a RuntimeError, for sharded checkpoints also in a CheckpointException.
     if isinstance(error, CheckpointException) and error.failures:
         return _cause(next(iter(error.failures.values()))[0])
     seen: BaseException | None = error

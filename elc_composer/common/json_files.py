@@ -53,6 +53,18 @@ def read_json(path: Path) -> Any:
     return parse_json(content, path)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Parse a JSON file that holds an object.
+
+    Raises:
+        DataError: as `read_json`, or the file holds another value.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object")
+    return value
+
+
 def read_json_lines(path: Path) -> Iterator[dict[str, Any] | None]:
     """The objects of a JSON Lines file in order; None for a line that is not a valid JSON object. Skips empty lines.
 

@@ -1,4 +1,4 @@
-"""From pair scores to accuracies: per paradigm, per phenomenon, and the three ways of averaging them."""
+"""Aggregates pair scores to accuracies per paradigm, per phenomenon, and to three averages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """P minimal pairs with their scores; column 0 is the good sentence, column 1 the bad one."""
+    """P minimal pairs with their scores; column 0: good sentence, column 1: bad sentence."""
 
     pairs: list[MinimalPair]
     scores: Floats
@@ -32,20 +32,20 @@ class ScoredPairs:
         return ScoredPairs(pairs, self.scores[chosen], self.tokens[chosen], self.unknown[chosen])
 
     def credit(self, ties: Ties) -> Floats:
-        """`[P]` what each pair counts: 1 where the good sentence scores higher, 0 where lower, `ties` where equal."""
+        """`[P]` credit of each pair: 1 if the good sentence scores higher, 0 if lower, `ties.credit` if equal."""
         good, bad = self.scores[:, 0], self.scores[:, 1]
         return np.where(good == bad, ties.credit, (good > bad).astype(float))
 
 
 def summarize(scored: ScoredPairs, ties: Ties = Ties.half, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
-    """Accuracies of one set, as plain JSON values.
+    """Accuracies of one set as JSON values.
 
     - `macro_paradigms`: mean of the paradigms' accuracies (BabyLM's headline since 2024),
-    - `macro_phenomena`: mean of the phenomena's accuracies, each over all its pairs (the layout of 2023),
-    - `micro`: over all pairs alike.
+    - `macro_phenomena`: mean of the phenomena's accuracies, each over all its pairs (as in the 2023 pipeline),
+    - `micro`: over all pairs, equally weighted.
 
-    Each comes with the 95 % percentile interval of a bootstrap that draws pairs anew within every paradigm, which says
-    how far the choice of sentences matters, not the choice of paradigms or the training seed.
+    Each has the 95 % percentile interval of a bootstrap that resamples pairs within each paradigm. It measures the
+    uncertainty from the choice of sentences, not from the choice of paradigms or the training seed.
     """
     credit = scored.credit(ties)
     paradigm_names, paradigm = _numbered([pair.paradigm for pair in scored.pairs])
@@ -98,9 +98,9 @@ def _numbered(names: list[str]) -> tuple[list[str], NDArray[np.int64]]:
 def _resampled_sums(
     credit: Floats, paradigm: NDArray[np.int64], n: int, rng: np.random.Generator, resamples: int
 ) -> Floats:
-    """`[resamples, n]` credit of each paradigm with its pairs drawn anew.
+    """`[resamples, n]` total credit of each paradigm in bootstrap samples.
 
-    Credits take three values, so that the counts of a draw are multinomial: no pair need be drawn by itself.
+    A credit has at most three values, so that a sample is one multinomial draw of their counts.
     """
     drawn = np.zeros((resamples, n))
     for i in range(n):

@@ -1,13 +1,13 @@
-"""The 67 paradigms of BLiMP with their 12 phenomena, and the tasks of the BabyLM supplement.
+"""Tables of BLiMP's 67 paradigms and 12 phenomena, and of the tasks of the BabyLM supplement.
 
 Source: Warstadt et al. 2020, "BLiMP: The Benchmark of Linguistic Minimal Pairs for English", table 2 and appendix.
-The files' `linguistics_term` "s-selection" is counted as argument structure there, which leaves 12 phenomena.
+It counts the files' `linguistics_term` "s-selection" as argument structure, which gives 12 phenomena.
 """
 
 from __future__ import annotations
 
 PHENOMENON_ALIASES = {"s-selection": "argument_structure"}
-"""Names that the files use, to the phenomenon under which BLiMP reports them."""
+"""Name in the files -> phenomenon under which BLiMP reports it."""
 
 _PARADIGMS_OF: dict[str, str] = {
     "anaphor_agreement": "anaphor_gender_agreement anaphor_number_agreement",
@@ -58,16 +58,16 @@ _PARADIGMS_OF: dict[str, str] = {
 BLIMP_PHENOMENA: dict[str, str] = {
     paradigm: phenomenon for phenomenon, paradigms in _PARADIGMS_OF.items() for paradigm in paradigms.split()
 }
-"""Paradigm (BLiMP's UID) to phenomenon: 67 paradigms, 12 phenomena."""
+"""Paradigm (BLiMP's UID) -> phenomenon."""
 
 SUPPLEMENT_PARADIGMS: frozenset[str] = frozenset(
     {"hypernym", "qa_congruence_easy", "qa_congruence_tricky", "subject_aux_inversion", "turn_taking"}
 )
-"""Tasks of the BabyLM supplement; its files name them by their stem, and each is its own phenomenon."""
+"""Tasks of the BabyLM supplement, named by the stems of its files; each is its own phenomenon."""
 
 
 def phenomenon_of(paradigm: str, stated: str | None = None) -> str | None:
-    """Phenomenon of a paradigm: BLiMP's own, else what its line states, else the supplement task's; None: unknown."""
+    """Phenomenon of a paradigm: BLiMP's table, else as stated by the line, else the supplement task; None: unknown."""
     if paradigm in BLIMP_PHENOMENA:
         return BLIMP_PHENOMENA[paradigm]
     if stated:

@@ -11,32 +11,32 @@ from elc_composer.common.errors import ConfigError
 
 
 class Method(str, Enum):
-    """How a sentence's tokens are hidden while each is predicted."""
+    """Masking of a sentence's tokens while each of them is predicted."""
 
     original = "original"
     """Only the predicted token is masked (Salazar et al. 2020)."""
     within_word_l2r = "within_word_l2r"
-    """The later tokens of its word are masked as well (Kauf & Ivanova 2023)."""
+    """The later tokens of its word are also masked (Kauf & Ivanova 2023)."""
     causal = "causal"
-    """Nothing is masked: a causal model predicts each token from the earlier ones."""
+    """Nothing is masked; a causal model predicts each token from the earlier ones."""
 
 
 class Reduction(str, Enum):
-    """How token log-probabilities become a sentence's score."""
+    """Reduction of token log-probabilities to a sentence's score."""
 
     sum = "sum"
     mean = "mean"
 
 
 class Ties(str, Enum):
-    """What a pair counts whose sentences score exactly alike."""
+    """Credit of a pair whose sentences have equal scores."""
 
     half = "half"
-    """One half, as guessing would earn."""
+    """0.5, the expected credit of guessing."""
     good = "good"
-    """One, as the 2023 and 2025 BabyLM pipelines count it."""
+    """1, as in the BabyLM pipelines of 2023 and 2025."""
     bad = "bad"
-    """Nothing."""
+    """0."""
 
     @property
     def credit(self) -> float:
@@ -46,7 +46,7 @@ class Ties(str, Enum):
 
 @dataclass
 class ScoringConfig:
-    """What a sentence's score is, and how many tokens go through the model at once."""
+    """Scoring method and batch size."""
 
     method: Method = Method.original
     """`original`: mask the predicted token; `within_word_l2r`: and the rest of its word; `causal`: mask nothing."""
@@ -55,24 +55,24 @@ class ScoringConfig:
     temperature: float = 1.0
     """Logits are divided by it before the softmax."""
     tokens_per_batch: int = 8192
-    """Most tokens (rows times their length) of a forward pass on one device; what cannot be split may exceed it."""
+    """Maximum tokens (rows times length) of a forward pass on one device; a unit that cannot be split may exceed it."""
 
     def __post_init__(self) -> None:
         self.method, self.reduction = Method(self.method), Reduction(self.reduction)
         if not 0 < self.temperature < math.inf:
-            raise ConfigError(f"temperature is {self.temperature}: it must be above 0, and finite")
+            raise ConfigError(f"temperature is {self.temperature}; it must be above 0 and finite")
         if self.tokens_per_batch < 1:
-            raise ConfigError(f"tokens_per_batch is {self.tokens_per_batch}: it must be at least 1")
+            raise ConfigError(f"tokens_per_batch is {self.tokens_per_batch}; it must be at least 1")
 
 
 @dataclass
 class MinimalPairsConfig:
-    """One set of minimal pairs that is scored while a model trains."""
+    """A set of minimal pairs that is scored during training."""
 
     path: str = ""
-    """Folder (or file) of JSONL, or MDS folder, also remote."""
+    """JSONL file, folder with JSONL files, or MDS folder (local or remote)."""
     label: str = "blimp"
-    """Names the set's metrics: `metrics/<label>/overall`."""
+    """Name of the set in metrics: `metrics/<label>/overall`."""
     subset_per_paradigm: int | None = None
     """Score this many pairs of each paradigm, drawn once with `subset_seed`; null: all pairs."""
     subset_seed: int = 0
@@ -82,7 +82,7 @@ class MinimalPairsConfig:
     ties: Ties = Ties.half
     """Credit of a pair whose sentences score equally: `half` (0.5), `good` (1) or `bad` (0)."""
     log_paradigms: bool = True
-    """Log each paradigm's accuracy besides the phenomena's."""
+    """Log each paradigm's accuracy in addition to the phenomena's."""
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     """Scoring method and batch size."""
 
@@ -90,11 +90,7 @@ class MinimalPairsConfig:
         self.ties = Ties(self.ties)
         if self.subset_per_paradigm is not None and self.subset_per_paradigm < 1:
             raise ConfigError(
-                f"subset_per_paradigm is {self.subset_per_paradigm}: it must be at least 1, or null for all"
+                f"subset_per_paradigm is {self.subset_per_paradigm}; it must be at least 1, or null for all"
             )
         if not re.fullmatch(r"\w[\w.-]*", self.label):
-            raise ConfigError(f"the label {self.label!r} of a set of minimal pairs must be a plain word such as blimp")
-        if self.subset_per_paradigm is not None and self.subset_per_paradigm < 1:
-            raise ConfigError(
-                f"subset_per_paradigm is {self.subset_per_paradigm}: it must be at least 1, or null for all"
-            )
+            raise ConfigError(f"the label of a set of minimal pairs is {self.label!r}; it must be a word such as blimp")

@@ -1,4 +1,4 @@
-"""Sentences to token ids: special tokens added once, the same way for every tokenizer, with what a scorer must know."""
+"""Encodes sentences for scoring; adds special tokens in the same way for every tokenizer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class EncodedSentences:
     """N sentences as token ids."""
 
     tokens: list[NDArray[np.int32]]
-    """One `[n]` array a sentence, special tokens at both ends included."""
+    """One `[n]` array per sentence, special tokens at both ends included."""
     prefix: int
     """Special tokens before each sentence."""
     suffix: int
     """Special tokens after each sentence."""
     mask_token_id: int
-    """The token that hides another one; -1 for causal models, which have none."""
+    """Id of the mask token; -1 for causal models."""
     pad_token_id: int
     words: list[NDArray[np.int32]] | None = None
-    """If asked for: one `[n - prefix - suffix]` array a sentence, each inner token's word (a pre-token)."""
+    """If requested: one `[n - prefix - suffix]` array per sentence with the word (pre-token) of each inner token."""
     unknown: NDArray[np.int64] | None = None
     """`[N]` number of [UNK] in each sentence."""
 
@@ -40,7 +40,7 @@ class EncodedSentences:
         return lengths - self.prefix - self.suffix
 
     def select(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> EncodedSentences:
-        """The same with only the sentences at these indices, in this order."""
+        """A copy with only the sentences at these indices, in this order."""
         return EncodedSentences(
             [self.tokens[i] for i in indices],
             self.prefix,
@@ -63,23 +63,25 @@ def encode_sentences(
 ) -> EncodedSentences:
     """Tokenize with a transformers tokenizer.
 
-    The tokenizer's own post-processing is left aside, since the published ELC-BERT tokenizers add no special tokens:
-    each sentence becomes [CLS] tokens [SEP] (for causal models: the beginning-of-text token, if any, and tokens).
+    Each sentence becomes [CLS] tokens [SEP]; for causal models, the beginning-of-text token (if any) and tokens. The
+    tokenizer's own post-processing is not used, because the published ELC-BERT tokenizers add no special tokens.
 
     Args:
         tokenizer: a transformers tokenizer.
         texts: N sentences.
         causal: prepare for a causal model.
-        words: note each token's word; needs a fast tokenizer.
-        max_length: most tokens that the model takes, special tokens included.
-        sources: N places (`file:line`), named in errors.
+        words: also return each token's word; needs a fast tokenizer.
+        max_length: longest input of the model in tokens, special tokens included.
+        sources: N places (`file:line`) for error messages.
 
     Raises:
-        ConfigError: the tokenizer lacks a token that scoring needs.
-        DataError: a sentence without tokens, or one beyond `max_length`; the first such is named.
+        ConfigError: the tokenizer lacks a special token that scoring needs.
+        DataError: a sentence has no tokens, or more than `max_length`; names the first one.
     """
     if words and not getattr(tokenizer, "is_fast", False):
-        raise ConfigError("within_word_l2r needs a fast tokenizer, since only those tell which tokens form a word")
+        raise ConfigError(
+            "within_word_l2r needs a fast tokenizer, which tells the word of each token; use the method original"
+        )
     prefix, suffix = _special_tokens(tokenizer, causal)
     pad = tokenizer.pad_token_id
     mask = -1 if causal else tokenizer.mask_token_id
@@ -103,7 +105,7 @@ def encode_sentences(
 def encode_pairs(
     tokenizer: Any, pairs: Sequence[MinimalPair], scoring: ScoringConfig, max_length: int | None = None
 ) -> tuple[dict[str, int], EncodedSentences]:
-    """The distinct sentences of pairs: each text's place among them, and their tokens; errors name file and line."""
+    """The index of each distinct sentence of the pairs, and their tokens; errors name file and line."""
     place: dict[str, int] = {}
     sources: list[str] = []
     for pair in pairs:
@@ -147,7 +149,7 @@ def _special_tokens(tokenizer: Any, causal: bool) -> tuple[list[int], list[int]]
 
 
 def _word_numbers(word_ids: list[int | None]) -> NDArray[np.int32]:
-    # Special tokens in the text have no word: each stands alone.
+    # A special token in the text has no word; it counts as a word of its own.
     return np.array([-1 - i if word is None else word for i, word in enumerate(word_ids)], np.int32)
 
 
@@ -161,7 +163,7 @@ def _check_lengths(
     for i, ids in enumerate(inner):
         where = f"{sources[i]}: " if sources is not None else ""
         if len(ids) == 0:
-            raise DataError(f"{where}the sentence {texts[i]!r} has no tokens, so it has no score")
+            raise DataError(f"{where}the sentence {texts[i]!r} has no tokens, so that it has no score; remove the pair")
         if max_length is not None and len(ids) + special > max_length:
             tokens = len(ids) + special
             raise DataError(f"{where}the sentence {texts[i][:60]!r} has {tokens} tokens, the model takes {max_length}")

@@ -1,22 +1,27 @@
-"""What an interrupted evaluation had already computed."""
+"""Stores finished batches of an evaluation, so that an interrupted evaluation can be resumed."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from elc_composer.common.errors import DataError
+from elc_composer.common.files import atomic_file
+from elc_composer.common.json_files import read_json_lines
+
 Done = dict[int, NDArray[np.float64]]
+"""Batch number -> log-probabilities of its targets."""
 
 
 class Ledger:
-    """A folder with one append-only file a rank: `{"batch": 7, "log_probs": [...]}` a line, exact to the last bit.
+    """A folder with one append-only file per rank: a line `{"batch": 7, "log_probs": [...]}` per finished batch.
 
-    The files open with a fingerprint of everything that the numbers depend on; those of another evaluation are ignored,
-    and dropped when this one begins to write. A line that an interruption cut short is ignored.
+    Floats are written such that they are read back exactly. The first line is a fingerprint of everything that the
+    numbers depend on; files with another fingerprint are ignored, and replaced by `start`. Damaged lines are ignored.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -25,50 +30,51 @@ class Ledger:
         self.file: TextIO | None = None
 
     def read(self) -> Done:
-        """Results of each finished batch, from all ranks' files that this machine sees."""
+        """Results of the finished batches, from all ranks' files on this machine."""
         done: Done = {}
         for path in sorted(self.folder.glob("rank*.jsonl")):
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            try:
+                lines = list(read_json_lines(path))
+            except DataError:
+                continue
             if lines and lines[0] == self._head():
-                done.update(_whole_entries(lines[1:]))
+                done.update(entry for line in lines[1:] if (entry := _entry(line)) is not None)
         return done
 
     def start(self, rank: int, done: Done) -> None:
-        """Begin to append; what was done stays in the file, so that a further interruption loses nothing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Begin this rank's file with the results so far, so that a second interruption does not lose them."""
         path = self.folder / f"rank{rank}.jsonl"
-        partial = path.with_suffix(".part")
-        with partial.open("w") as file:
-            file.write(self._head() + "\n")
-            file.writelines(_entry(batch, values) for batch, values in done.items())
-        partial.replace(path)
-        self.file = path.open("a")
+        with atomic_file(path) as file:
+            file.write(_line(self._head()).encode())
+            file.writelines(_batch_line(batch, values).encode() for batch, values in done.items())
+        self.file = path.open("a", encoding="utf-8")
 
     def add(self, batch: int, values: NDArray[np.float64]) -> None:
-        """Note a finished batch."""
+        """Append a finished batch."""
         assert self.file is not None
-        self.file.write(_entry(batch, values))
+        self.file.write(_batch_line(batch, values))
         self.file.flush()
 
     def close(self) -> None:
-        """Stop writing; the folder stays until its contents are safe elsewhere."""
+        """Close the file. The folder stays; delete it once the results are stored elsewhere."""
         if self.file is not None:
             self.file.close()
 
-    def _head(self) -> str:
-        return json.dumps({"fingerprint": self.fingerprint})
+    def _head(self) -> dict[str, str]:
+        return {"fingerprint": self.fingerprint}
 
 
-def _entry(batch: int, values: NDArray[np.float64]) -> str:
-    return json.dumps({"batch": batch, "log_probs": values.tolist()}) + "\n"
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value) + "\n"
 
 
-def _whole_entries(lines: list[str]) -> Done:
-    entries: Done = {}
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            entries[entry["batch"]] = np.array(entry["log_probs"], np.float64)
-        except (ValueError, KeyError, TypeError):
-            break
-    return entries
+def _batch_line(batch: int, values: NDArray[np.float64]) -> str:
+    return _line({"batch": batch, "log_probs": values.tolist()})
+
+
+def _entry(line: dict[str, Any] | None) -> tuple[int, NDArray[np.float64]] | None:
+    """Batch number and values of a line; None if it is damaged."""
+    batch, values = (line or {}).get("batch"), (line or {}).get("log_probs")
+    if type(batch) is not int or not isinstance(values, list) or any(type(value) is not float for value in values):
+        return None
+    return batch, np.array(values, np.float64)

@@ -1,4 +1,4 @@
-"""Logits at chosen positions only, for any masked language model; the head is the dearest part of a small model."""
+"""Computes logits at chosen positions only, for any language model; the head dominates the cost of a small model."""
 
 from __future__ import annotations
 
@@ -9,31 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from elc_composer.common.module_names import DDP_MODULE, WRAPPER_MODULES
+
 _deciding = threading.Lock()
-"""Held by the thread that compares; not in `PositionLogits`, which is copied along with the model that keeps it."""
+"""Held by the thread that compares. A lock cannot be copied, and `PositionLogits` is copied with the model it is in."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside DDP, FSDP1 and torch.compile wrappers."""
-    while True:
-        for name in ("module", "_fsdp_wrapped_module", "_orig_mod"):
-            inner = getattr(model, name, None)
-            if isinstance(inner, nn.Module):
-                model = inner
-                break
-        else:
-            return model
+    """The module inside the wrappers of DDP, FSDP1, activation checkpointing and torch.compile."""
+    names = (DDP_MODULE, *WRAPPER_MODULES)
+    while inner := next((each for name in names if isinstance(each := getattr(model, name, None), nn.Module)), None):
+        model = inner
+    return model
 
 
 class PositionLogits:
-    """Calls a masked or causal language model and returns its logits at some positions.
+    """Calls a masked or causal language model and returns its logits at given positions.
 
-    The first of these that the model allows is used:
+    It uses the first of these ways that the model supports:
 
-    1. its forward takes `masked_positions` (this project's models);
-    2. it is a transformers model with a base model: a hook hands the head only the wanted hidden states. A head is any
-       code, so the first call compares this with the whole logits and gives it up where they differ;
-    3. it computes logits everywhere, and the wanted ones are picked.
+    1. The model's forward takes `masked_positions` (this project's models).
+    2. A transformers model with a base model: a hook passes only the hidden states at the positions to the head. The
+       head can be any code, so the first call compares the result with the full logits; if they differ, way 3 is used.
+    3. The model computes logits at all positions, and those at the positions are selected.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -49,8 +47,8 @@ class PositionLogits:
 
         Args:
             input_ids: `[B, T]` int64.
-            attention_mask: `[B, T]`, nonzero at real tokens; None where all are.
-            positions: `[M]` int64, positions in the flattened `[B * T]`.
+            attention_mask: `[B, T]`, nonzero at real tokens; None if all tokens are real.
+            positions: `[M]` int64, indices into the flattened `[B * T]`.
 
         Returns:
             `[M, V]` in the model's dtype.
@@ -80,7 +78,7 @@ class PositionLogits:
         def pick(module: nn.Module, args: Any, output: Any) -> Any:
             if threading.get_ident() != caller:
                 return output
-            # One position a sequence, so that a head that treats whole sequences alike still sees [M, 1, D].
+            # One sequence per position: the head still gets three dimensions, [M, 1, D].
             if isinstance(output, tuple):
                 return (_picked(output[0], positions), *output[1:])
             output.last_hidden_state = _picked(output.last_hidden_state, positions)
@@ -94,7 +92,7 @@ class PositionLogits:
         return logits.flatten(0, 1)
 
     def _decide(self, inputs: dict[str, Tensor], positions: Tensor) -> None:
-        """Once, on the first batch; before any logits are returned, so that no score depends on which that was."""
+        """Compare once, before any logits are returned, so that scores do not depend on which batch came first."""
         if self.checked:
             return
         with _deciding:
@@ -106,7 +104,7 @@ class PositionLogits:
         everywhere = self._everywhere(inputs, positions)
         try:
             picked = self._through_base(base, inputs, positions)
-            # Kernels round differently for other shapes; a head that mixes positions is off by far more.
+            # Kernels round differently for other shapes; a head that mixes positions differs by far more.
             rounding = 64 * torch.finfo(everywhere.dtype).eps
             return picked.shape == everywhere.shape and bool(
                 (picked - everywhere).abs().max() <= rounding * everywhere.abs().max().clamp(min=1)

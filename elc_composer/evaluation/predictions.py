@@ -1,4 +1,4 @@
-"""Predictions in the layout that the BabyLM pipelines of 2024 and 2025 collate and submit."""
+"""Predictions in the layout of the BabyLM pipelines of 2024 and 2025."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from elc_composer.evaluation.aggregate import ScoredPairs
 from elc_composer.evaluation.config import Ties
 
 SET_NAMES = {"blimp": "blimp", "supplement": "blimp_supplement"}
-"""Our names of the sets to the keys of a collated file; other sets keep their names."""
+"""Names of our sets -> keys of a collated file; other sets keep their names."""
 
 
 def predictions(sets: dict[str, ScoredPairs], ties: Ties = Ties.half) -> dict[str, Any]:
     """The preferred sentence of every pair.
 
-    `{"blimp": {"<paradigm>": {"predictions": [{"id": "<paradigm>_0", "pred": "<sentence>"}, ...]}}}`, pairs counted
-    within their paradigm in the order of the file. A pipeline's `predictions.json` of one task is the value of one
-    set. The layout knows no ties: the good sentence stands for one unless `ties` is `bad`.
+    `{"blimp": {"<paradigm>": {"predictions": [{"id": "<paradigm>_0", "pred": "<sentence>"}, ...]}}}`; pairs are
+    numbered within their paradigm, in the order of the file. The value of one set is what a pipeline writes as
+    `predictions.json` for one task. The layout has no ties: a tie counts as the good sentence unless `ties` is `bad`.
     """
     layout: dict[str, Any] = {}
     for name, scored in sets.items():

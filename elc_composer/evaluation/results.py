@@ -1,9 +1,8 @@
-"""Results of an evaluation for people: a file, a table, a picture."""
+"""Writes the results of an evaluation: JSON file, table, picture."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from elc_composer.common.files import write_text
 from elc_composer.evaluation.aggregate import ScoredPairs
 from elc_composer.evaluation.config import Ties
 from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure
@@ -23,7 +23,7 @@ AVERAGES = {
 
 
 def pair_rows(name: str, scored: ScoredPairs, ties: Ties) -> list[dict[str, Any]]:
-    """One JSON object a pair: who it is, both scores in nats, tokens, [UNK]s, and what it counted."""
+    """One JSON object per pair: its name, both scores in nats, numbers of tokens and of [UNK], and its credit."""
     return [
         {
             "set": name,
@@ -48,22 +48,22 @@ def pair_rows(name: str, scored: ScoredPairs, ties: Ties) -> list[dict[str, Any]
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write JSON whole or not at all, one pair a line."""
-    head = json.dumps({key: value for key, value in results.items() if key != "pairs"}, indent=1, ensure_ascii=False)
-    lines = ",\n".join(" " + json.dumps(row, ensure_ascii=False) for row in results["pairs"])
-    write_whole(path, f'{head.rstrip().removesuffix("}").rstrip()},\n "pairs": [\n{lines}\n ]\n}}\n')
+    """Write results as JSON, atomically.
+
+    Each entry of `pairs` is on one line: fully indented, the results of all of BLiMP have 700,000 lines.
+    """
+    entries = [f" {json.dumps(key)}: {_indented(value)}" for key, value in results.items() if key != "pairs"]
+    rows = ",\n".join(f" {json.dumps(row, ensure_ascii=False)}" for row in results["pairs"])
+    entries.append(f' "pairs": [\n{rows}\n ]')
+    write_text(path, "{\n" + ",\n".join(entries) + "\n}\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+def _indented(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n ")
 
 
 def table(sets: Mapping[str, Mapping[str, Any]]) -> str:
-    """Phenomena and averages of each set, in per cent with their intervals."""
+    """Table of each set's phenomena and averages, in per cent, with 95 % intervals."""
     lines = []
     for name, summary in sets.items():
         lines += ["", f"{name} ({summary['pairs']:,} pairs)"]
@@ -86,7 +86,7 @@ def _line(label: str, entry: Mapping[str, Any]) -> str:
 
 
 def picture(sets: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
-    """Every paradigm's accuracy with its interval, grouped by phenomenon, best group first; chance is marked."""
+    """Picture of each paradigm's accuracy and interval, grouped by phenomenon, best group first."""
     rows = [row for name, summary in sets.items() for row in _picture_rows(name, summary)]
     figure = new_figure(8.5, 1.6 + 0.17 * len(rows))
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""What a model must compute to score sentences: distinct rows of token ids, and what is to be read off each of them."""
+"""Plans the forward passes for scoring: deduplicated input rows, and the target positions in each."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RowPlan:
-    """Distinct rows, shortest first; each is one sequence for the model.
+    """Distinct rows, shortest first; each is one input sequence of the model.
 
-    Two masked sentences that differ only under the mask are one row with two targets: the distribution that the model
-    predicts there serves both, exactly. So good and bad sentences of equal length share rows, and so do other pairs.
+    Two masked sentences that differ only at the mask are one row with two targets: both read the distribution that the
+    model predicts there. So the good and the bad sentence of a pair often share rows.
     """
 
     rows: list[NDArray[np.int32]]
-    """`[R_L, L]` ids, one array for each length L, rising; R rows altogether."""
+    """`[R_L, L]` ids, one array per length L, in ascending order; R rows in total."""
     slots: Ints
-    """`[R + 1]`: row r's slots (places where the model predicts) are `slots[r] .. slots[r + 1]`."""
+    """`[R + 1]`: the slots of row r (positions where the model predicts) are `slots[r] .. slots[r + 1]`."""
     slot_position: Ints
     """`[M]` position of each slot in its row."""
     targets: Ints
-    """`[R + 1]`: row r's targets are `targets[r] .. targets[r + 1]`."""
+    """`[R + 1]`: the targets of row r are `targets[r] .. targets[r + 1]`."""
     target_slot: Ints
-    """`[K]` the slot at which each target is read."""
+    """`[K]` slot at which each target is read."""
     target_token: Ints
-    """`[K]` the token whose log-probability it is."""
+    """`[K]` token of each target."""
     target_index: Ints
-    """`[K]` which inner token it is, counted over all sentences one after the other."""
+    """`[K]` index of the target among the inner tokens of all sentences, concatenated."""
     pad_token_id: int
 
     @property
@@ -55,13 +55,13 @@ class RowPlan:
         raise IndexError("the plan has no such row")
 
     def spans(self, tokens_per_batch: int, max_rows: int | None = None) -> list[tuple[int, int]]:
-        """Ranges of rows that make batches: one length each, hence no padding, longest first, at least one row."""
+        """Ranges of rows for batches: rows of one length (no padding), longest first, at least one row each."""
         spans = []
         start = 0
         for group in self.rows:
             size = max(1, tokens_per_batch // group.shape[1])
             size = size if max_rows is None else min(size, max_rows)
-            # Equal parts, so that no batch is left with a few rows only.
+            # Equal parts, so that no batch has only a few rows.
             parts = -(-len(group) // size)
             edges = start + np.linspace(0, len(group), parts + 1).round().astype(int)
             spans += list(zip(edges[:-1].tolist(), edges[1:].tolist()))
@@ -107,7 +107,7 @@ class RowPlan:
 
 
 def plan_rows(sentences: EncodedSentences, method: Method = Method.original) -> RowPlan:
-    """Rows, slots and targets that score these sentences; equal rows are planned once."""
+    """Plan the rows, slots and targets that score these sentences; equal rows occur once."""
     lengths = np.array([len(ids) for ids in sentences.tokens], np.int64)
     inner_start = np.concatenate([[0], np.cumsum(sentences.inner_lengths)])[:-1]
     build = _causal_rows if method is Method.causal else _masked_rows
@@ -148,7 +148,7 @@ def _masked_rows(sentences: EncodedSentences, members: Ints, inner_start: Ints, 
         own = np.take_along_axis(words, position[:, None], axis=1)
         hidden |= (words == own) & (np.arange(length)[None, :] > position[:, None])
     rows[hidden] = sentences.mask_token_id
-    # The place of the mask belongs to the key: a text may contain the mask token itself.
+    # The key includes the position of the mask, because a text can contain the mask token itself.
     key = np.ascontiguousarray(np.column_stack([rows, position.astype(np.int32)]))
     _, representative, row_of_target = _distinct(key)
     order = np.argsort(row_of_target, kind="stable")
@@ -183,7 +183,7 @@ def _causal_rows(sentences: EncodedSentences, members: Ints, inner_start: Ints, 
 
 
 def _distinct(matrix: NDArray[np.int32]) -> tuple[Any, Ints, Ints]:
-    """Distinct rows of a matrix: themselves, the index of each one's first occurrence, each row's number among them."""
+    """Distinct rows of a matrix, the index of the first occurrence of each, and the number of each row among them."""
     records = matrix.view(np.dtype((np.void, matrix.dtype.itemsize * matrix.shape[1]))).reshape(-1)
     values, first, inverse = np.unique(records, return_index=True, return_inverse=True)
     return values, first, inverse.reshape(-1)

@@ -1,4 +1,4 @@
-"""Scores of many minimal pairs: shared over ranks, continued after an interruption."""
+"""Scores many minimal pairs: distributed over ranks, resumable after an interruption."""
 
 from __future__ import annotations
 
@@ -34,24 +34,23 @@ def score_pairs(
     ledger_folder: Path | None = None,
     progress: bool = False,
 ) -> ScoredPairs:
-    """Score pairs; every distinct row of tokens goes through the model once, on one rank.
+    """Score pairs; each distinct row of tokens passes through the model once, on one rank.
 
-    Batches are cut alike whatever the number of ranks, so that the scores are, too. All ranks must call this, with the
-    same arguments, and all get the result.
+    The batches, and so the scores, do not depend on the number of ranks. All ranks must call this with the same
+    arguments; all get the result.
 
     Args:
         model: in eval mode, on its device.
         tokenizer: a transformers tokenizer.
         pairs: P pairs.
-        scoring: what a score is.
-        device: where inputs go; None: where the model's parameters are.
-        ledger_folder: keeps finished batches; the same call continues from there. It stays: remove it once the scores
-            are safe.
-        progress: show a bar with an estimate, on rank 0.
+        scoring: method and batch size.
+        device: device of the inputs; None: that of the model's parameters.
+        ledger_folder: stores finished batches, from which the same call resumes. Delete it once the scores are stored.
+        progress: show a progress bar on rank 0.
 
     Raises:
-        ConfigError: a tokenizer with more entries than the model's embedding.
-        DataError: a sentence that has no tokens or too many, or a score that is no number, named by file and line.
+        ConfigError: the tokenizer has more entries than the model's embedding.
+        DataError: a sentence has no tokens or too many, or a score is NaN or infinite; with file and line.
     """
     scoring = scoring or ScoringConfig()
     place, sentences = encode_pairs(tokenizer, pairs, scoring, max_sentence_length(model, tokenizer))
@@ -59,7 +58,9 @@ def score_pairs(
     plan = plan_rows(sentences, scoring.method)
     spans = plan.spans(scoring.tokens_per_batch)
     ledger = Ledger(ledger_folder, _fingerprint(model, plan, spans, scoring)) if ledger_folder else None
-    done = _merged(ledger.read() if ledger else {})
+    done = {
+        i: values for i, values in _merged(ledger.read() if ledger else {}).items() if _fits(plan, spans, i, values)
+    }
     own = [i for i in range(len(spans)) if i not in done][dist.get_global_rank() :: dist.get_world_size()]
     if ledger:
         ledger.start(dist.get_global_rank(), done if dist.get_global_rank() == 0 else {})
@@ -93,7 +94,9 @@ def _check_vocabulary(model: nn.Module, sentences: EncodedSentences) -> None:
     largest = max((int(ids.max()) for ids in sentences.tokens), default=0)
     largest = max(largest, sentences.mask_token_id)
     if isinstance(entries, int) and largest >= entries:
-        raise ConfigError(f"the tokenizer gives token {largest}, the model has {entries}: they do not belong together")
+        raise ConfigError(
+            f"the tokenizer gives token {largest}, but the model has {entries} entries: they do not belong together"
+        )
 
 
 def _check_scores(pairs: list[MinimalPair], scores: NDArray[np.float64]) -> None:
@@ -101,8 +104,8 @@ def _check_scores(pairs: list[MinimalPair], scores: NDArray[np.float64]) -> None
     if len(bad):
         first = pairs[bad[0]]
         raise DataError(
-            f"{first.source}: the scores are {scores[bad[0], 0]} and {scores[bad[0], 1]}, and {len(bad):,} of "
-            f"{len(pairs):,} pairs have such ones: the model's weights are damaged, or its dtype too narrow"
+            f"{first.source}: the scores are {scores[bad[0], 0]} and {scores[bad[0], 1]}; {len(bad):,} of "
+            f"{len(pairs):,} pairs have scores that are not finite: the weights are damaged, or the dtype is too narrow"
         )
 
 
@@ -133,16 +136,24 @@ def _score_batches(
 
 
 def _merged(own: Done) -> Done:
-    """What any rank has, on all of them."""
+    """The union of all ranks' results, on all ranks."""
     merged: Done = {}
     for part in dist.all_gather_object(own):
         merged.update(part)
     return merged
 
 
+def _fits(plan: RowPlan, spans: list[tuple[int, int]], batch: int, values: NDArray[np.float64]) -> bool:
+    """Whether stored values belong to a batch of the plan; a damaged ledger can hold others."""
+    if not 0 <= batch < len(spans):
+        return False
+    start, stop = spans[batch]
+    return len(values) == plan.targets[stop] - plan.targets[start]
+
+
 def _fingerprint(model: nn.Module, plan: RowPlan, spans: list[tuple[int, int]], scoring: ScoringConfig) -> str:
     digest = hashlib.sha256(model_sha256(model).encode())
-    # What no weight shows: heads, norms' epsilons.
+    # Settings not visible in the weights, such as the number of heads and LayerNorm epsilons.
     digest.update(repr(getattr(model, "config", "")).encode())
     digest.update(f"{scoring.temperature} {spans}".encode())
     arrays: list[NDArray[Any]] = [*plan.rows, plan.slot_position, plan.target_slot, plan.target_token]

@@ -1,4 +1,4 @@
-"""Pseudo-log-likelihood of sentences under a masked language model (Salazar et al. 2020), and its relatives."""
+"""Scores sentences: pseudo-log-likelihood (Salazar et al. 2020), or log-likelihood under a causal model."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def target_log_probs(logits: Tensor, slot: Tensor, token: Tensor, temperature: f
     Args:
         logits: `[M, V]` of any float dtype.
         slot: `[K]` row of `logits` for each target.
-        token: `[K]` the targets.
+        token: `[K]` target tokens.
         temperature: divides the logits.
 
     Returns:
-        `[K]` in float32, or in float64 for float64 logits: the softmax is never taken in half precision.
+        `[K]` float32, or float64 for float64 logits. The softmax is never computed in half precision.
     """
     wide = logits if logits.dtype == torch.float64 else logits.float()
     if isinstance(temperature, Tensor) or temperature != 1.0:
@@ -38,14 +38,14 @@ def target_log_probs(logits: Tensor, slot: Tensor, token: Tensor, temperature: f
 
 
 def sentence_scores(token_log_probs: Floats, inner_lengths: NDArray[np.int64], reduction: Reduction) -> Floats:
-    """Log-probabilities of all inner tokens, one sentence after the other, to `[N]` scores in nats."""
+    """`[N]` scores in nats from the log-probabilities of all inner tokens of N sentences, concatenated."""
     starts = np.concatenate([[0], np.cumsum(inner_lengths)])[:-1]
     sums = np.add.reduceat(token_log_probs, starts) if len(starts) else np.zeros(0)
     return sums / inner_lengths if reduction is Reduction.mean else sums
 
 
 class RowScorer:
-    """Runs planned rows through a model."""
+    """Runs planned rows through a model in eval mode."""
 
     def __init__(self, model: nn.Module, config: ScoringConfig, device: torch.device | str | None = None) -> None:
         self.logits_at = PositionLogits(model)
@@ -54,7 +54,7 @@ class RowScorer:
 
     @torch.inference_mode()
     def score(self, plan: RowPlan, span: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """A range of rows -> `target_index` `[K]` (CPU) and the targets' log-probabilities `[K]` (device)."""
+        """`target_index` `[K]` (CPU) and log-probabilities `[K]` (device) of the targets in a range of rows."""
         batch = plan.batch(*span)
         moved = {
             name: batch[name].to(self.device, non_blocking=True)
@@ -66,15 +66,15 @@ class RowScorer:
         return batch["target_index"], values
 
     def score_each(self, plan: RowPlan, spans: Sequence[tuple[int, int]]) -> Generator[Floats, None, None]:
-        """Targets' log-probabilities of each batch in turn, `[K]`, float64.
+        """Log-probabilities of the targets of each batch, in order, `[K]` float64.
 
-        On a CPU, every thread of torch's takes batches of its own instead of a share of each operation: small models'
-        operations are too short to be shared well, and no score depends on the number of threads.
+        On a CPU, each of torch's threads scores whole batches instead of sharing each operation: the operations of
+        small models are too short to be shared efficiently. Scores do not depend on the number of threads.
         """
 
         def values(span: tuple[int, int]) -> Floats:
-            # A copy: small tensors that live on between large ones that come and go scatter torch's memory, a megabyte
-            # a batch, until the machine has none left.
+            # Copy to numpy: small long-lived tensors between large temporaries fragment torch's memory, by about 1 MB
+            # per batch, until the machine runs out of memory.
             return self.score(plan, span)[1].double().cpu().numpy().copy()
 
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
@@ -95,10 +95,10 @@ def score_encoded(
     config: ScoringConfig | None = None,
     device: torch.device | str | None = None,
 ) -> tuple[Floats, list[Floats]]:
-    """Scores of encoded sentences, `[N]`, and each one's token log-probabilities; the model must be in eval mode."""
+    """Scores `[N]` of encoded sentences, and the token log-probabilities of each; the model must be in eval mode."""
     config = config or ScoringConfig()
     plan = plan_rows(sentences, config.method)
-    # What no model predicts (a causal model's first token without a beginning-of-text token) counts as certain.
+    # A token that the model cannot predict (the first of a causal model without beginning-of-text token) counts 0.
     flat = np.zeros(int(sentences.inner_lengths.sum()))
     spans = plan.spans(config.tokens_per_batch)
     for (start, stop), values in zip(spans, RowScorer(model, config, device).score_each(plan, spans)):
@@ -114,7 +114,7 @@ def score_sentences(
     config: ScoringConfig | None = None,
     device: torch.device | str | None = None,
 ) -> Floats:
-    """`[N]` scores in nats of N sentences; equal sentences are scored once. The model is put in eval mode meanwhile."""
+    """`[N]` scores in nats of N sentences; equal sentences are scored once. Runs in eval mode."""
     config = config or ScoringConfig()
     if not texts:
         return np.zeros(0)

@@ -1,4 +1,4 @@
-"""Put a state dict into a model, or say by name and shape what does not fit."""
+"""Builds a model from a config and a state dict; reports names and shapes that do not fit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from elc_composer.common.errors import DataError
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.model.attention import RelativePositions
 
+LAYERS = "transformer.layers."
 WORDS = "embedding.word_embedding.weight"
 TIED = "classifier.nonlinearity.5.weight"
 SHOWN = 8
@@ -20,12 +21,15 @@ SHOWN = 8
 def build(config: ElcConfig, state: Mapping[str, Tensor], source: Path) -> ElcForMaskedLM:
     """A float32 model with these parameters, in evaluation mode.
 
-    `position_indices` are compared with the model's own and dropped; the tied matrix may be there once or twice.
+    `position_indices` are compared with the model's own and dropped. The state may hold the tied matrix once or twice.
 
     Raises:
-        DataError: naming keys and shapes that are missing, left over or different.
+        DataError: with the names and shapes that are missing, unknown or different.
     """
     state = dict(state)
+    layers = {name.removeprefix(LAYERS).split(".")[0] for name in state if name.startswith(LAYERS)}
+    if config.num_hidden_layers > 2 * len(layers):  # a corrupt config must not make us build a huge model
+        raise DataError(f"{source} holds {len(layers)} layers, but the config has {config.num_hidden_layers}")
     check_positions(config, state, source)
     if TIED in state and WORDS in state and not torch.equal(state[TIED], state[WORDS]):
         raise DataError(f"{source}: {TIED} and {WORDS} differ, but the model has one matrix for both")
@@ -49,7 +53,7 @@ def check_shapes(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, t
     """Compare names and shapes.
 
     Raises:
-        DataError: listing what differs.
+        DataError: with the first differences.
     """
     faults = [f"{name} {expected[name]} is missing" for name in expected if name not in actual]
     faults += [f"{name} {actual[name]} is unknown" for name in actual if name not in expected]
@@ -67,10 +71,13 @@ def check_positions(config: ElcConfig, state: dict[str, Tensor], source: Path) -
     """Remove the `position_indices` `[max_positions, max_positions]` that published checkpoints repeat in every layer.
 
     Raises:
-        DataError: if one differs from what the model computes.
+        DataError: a table differs from the one that the model computes.
     """
+    names = [name for name in state if name.endswith("attention.position_indices")]
+    if not names:
+        return
     own = RelativePositions(config)(config.max_position_embeddings)
-    for name in [name for name in state if name.endswith("attention.position_indices")]:
+    for name in names:
         stored = state.pop(name)
         if stored.shape != own.shape or not torch.equal(stored.long(), own):
             raise DataError(

@@ -1,14 +1,12 @@
-"""Published ELC-BERT checkpoints: the training format (`model.bin`) and the Hugging Face layout.
+"""Reads published ELC-BERT checkpoints: training files (`model.bin`) and folders in the Hugging Face layout.
 
-Layouts: ltgoslo/elc-bert's training checkpoints hold a pickled dict with `model` and `args`, an `argparse.Namespace`;
-its Hugging Face repositories hold config.json (`model_type` "ltgbert") beside pytorch_model.bin or model.safetensors.
+A training checkpoint of ltgoslo/elc-bert is a pickled dict with `model` and `args`, an `argparse.Namespace`. A Hugging
+Face repository holds config.json (`model_type` "ltgbert") and pytorch_model.bin or model.safetensors.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,54 +16,45 @@ import torch
 from torch import Tensor
 
 from elc_composer.common.errors import DataError
+from elc_composer.common.json_files import read_object
+from elc_composer.common.module_names import strip_all_wrappers
 from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM
 from elc_composer.model_files.fit import build
+from elc_composer.model_files.qk_layout import CONTENTS, PER_HEAD, POSITIONS, WHOLE, Split, contiguous_qk, split_in_code
+from elc_composer.model_files.run_model import INTEGERS, NUMBERS, check_fields
 from elc_composer.model_files.safe_load import load_safetensors, load_torch_file
 from elc_composer.model_files.variants import detect_variant, sizes
 
-PUBLISHED_FIELDS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "max_position_embeddings",
-    "position_bucket_size",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "layer_norm_eps",
-)
-FRACTIONS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps")
-WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
+PUBLISHED_FIELDS = (*INTEGERS, *NUMBERS)
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass
 class Hints:
-    """What a published checkpoint may leave open."""
+    """Information that a published checkpoint may lack."""
 
     layer_mixing: str | None = None
-    """Variant, where names do not tell it."""
+    """Variant; needed if the parameter names do not determine it."""
     config: Path | None = None
-    """JSON file of the model's sizes, as the published configs/*.json; wins over a config beside the weights."""
+    """JSON file of the model's sizes, as the published configs/*.json; overrides a config beside the weights."""
     num_attention_heads: int | None = None
-    """Heads of each layer, which no shape tells."""
+    """Heads of each layer; the shapes do not determine it."""
     interleaved_qk: bool = False
-    """Query and key rows of `in_proj_qk` alternate by head, as in some copies of LTG-BERT, not all queries first."""
+    """`in_proj_qk` is split per head, for contents and positions; see `qk_layout`."""
 
 
 def read_published(source: Path, hints: Hints | None = None) -> tuple[ElcForMaskedLM, list[str]]:
-    """Read a published checkpoint, whichever layout it has.
+    """Read a published checkpoint of either layout.
 
     Args:
         source: a training checkpoint file, or a folder in the Hugging Face layout.
-        hints: what the files leave open.
+        hints: information that the files lack.
 
     Returns:
-        The model (float32, evaluation mode), and one sentence on everything that was dropped, corrected or assumed.
+        The model (float32, evaluation mode), and one note on each item that was dropped, corrected or assumed.
 
     Raises:
-        DataError: if the files are damaged, hold more than weights, leave something open or do not fit.
+        DataError: the files are damaged, hold more than weights, lack information, or do not fit the model.
     """
     hints = hints or Hints()
     notes: list[str] = []
@@ -76,9 +65,9 @@ def read_published(source: Path, hints: Hints | None = None) -> tuple[ElcForMask
     else:
         raise DataError(f"{source} is neither a checkpoint file nor a folder")
     if hints.config is not None:
-        settings = read_json(hints.config)
+        settings = read_object(hints.config)
     for name in [name for name in state if name.startswith("head.")]:
-        notes.append(f"dropped {name} {tuple(state.pop(name).shape)}, of a fine-tuning head")
+        notes.append(f"dropped {name} {tuple(state.pop(name).shape)}, part of a fine-tuning head")
     if settings.get("pad_token_id", 3) != 3:
         notes.append(f"pad_token_id {settings['pad_token_id']} corrected to 3: in the published tokenizers 4 is [MASK]")
     written = (settings.get(key) for key in ("layer_mixing", "variant"))
@@ -88,10 +77,10 @@ def read_published(source: Path, hints: Hints | None = None) -> tuple[ElcForMask
     config = make_config(state, settings, detect_variant(state, told, source), source)
     known = {*settings, *sizes(state, source)}
     notes += [f"assumed {name} {getattr(config, name)}" for name in PUBLISHED_FIELDS if name not in known]
-    if hints.interleaved_qk:
+    if _is_per_head(source, hints, config.layer_mixing, notes):
         state = {name: contiguous_qk(name, value, config.num_attention_heads) for name, value in state.items()}
     if any(name.endswith("position_indices") for name in state):
-        notes.append("dropped position_indices, equal to those that the model computes")
+        notes.append("dropped position_indices, equal to the table that the model computes")
     return build(config, state, source), notes
 
 
@@ -107,7 +96,7 @@ def read_training_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Parameters of a Hugging Face folder, and its config."""
-    settings = read_json(folder / "config.json")
+    settings = read_object(folder / "config.json")
     if settings.get("model_type") not in ("ltgbert", "elc"):
         raise DataError(f"{folder / 'config.json'} has model_type '{settings.get('model_type')}' instead of 'ltgbert'")
     weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
@@ -117,57 +106,55 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return check_state(content, weights), settings
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds no JSON object")
-    return content
-
-
 def check_state(state: Any, source: Path) -> dict[str, Tensor]:
-    """The argument, if it maps names to dense tensors, without the prefixes of DDP and torch.compile."""
+    """Check that `state` maps names to dense real tensors; returns it without the prefixes of wrappers."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{source} holds no parameters by name, neither at its top nor under 'model'")
     for name, value in state.items():
         if value.layout is not torch.strided or value.is_meta or value.is_complex():
-            raise DataError(f"{source}: {name} is no dense tensor of real numbers")
-    return {WRAPPERS.sub("", str(name)): value for name, value in state.items()}
+            raise DataError(f"{source}: {name} is not a dense tensor of real numbers")
+    return {strip_all_wrappers(str(name)): value for name, value in state.items()}
 
 
 def make_config(state: Mapping[str, Tensor], settings: Mapping[str, Any], variant: str, source: Path) -> ElcConfig:
-    """Sizes from shapes; the rest from the published config; what neither tells must be given.
+    """Model config: sizes from the parameters' shapes, the other fields from the published config or hints.
 
     Raises:
-        DataError: if shapes and config disagree, or the number of heads is nowhere.
+        DataError: shapes and config disagree, a field is invalid, or the number of heads is missing.
     """
     fields = {name: settings[name] for name in PUBLISHED_FIELDS if name in settings}
     if "num_attention_heads" not in fields:
         raise DataError(
-            f"{source} does not tell its number of attention heads; say it with --num-attention-heads, or give the "
-            "published model's JSON with --config"
+            f"{source} does not give its number of attention heads; set --num-attention-heads, or name the published "
+            "model's JSON with --config"
         )
     for name, size in sizes(state, source).items():
         if fields.setdefault(name, size) != size:
-            raise DataError(f"{source}: the parameters' shapes say {name} {size}, the config {fields[name]}")
-    for name, value in fields.items():
-        wanted = (int, float) if name in FRACTIONS else (int,)
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            raise DataError(f"{source}: {name} is {value!r} in its config, which is no {wanted[-1].__name__}")
+            raise DataError(f"{source}: {name} is {size} by the parameters' shapes, but {fields[name]!r} in the config")
+    check_fields(fields, source)
     try:
         return ElcConfig(layer_mixing=variant, **fields)
     except (TypeError, ValueError) as error:
         raise DataError(f"{source}: {error}") from error
 
 
-def contiguous_qk(name: str, value: Tensor, heads: int) -> Tensor:
-    """Rows of an interleaved `in_proj_qk` (head 0's queries, head 0's keys, head 1's ...) with all queries first."""
-    if ".in_proj_qk." not in name:
-        return value
-    if value.ndim == 0 or value.shape[0] % (2 * heads):
-        return value  # of a wrong shape, which is told with all others
-    rows = value.unflatten(0, (heads, 2, -1))
-    return torch.cat((rows[:, 0], rows[:, 1]), dim=0).flatten(0, 1)
+def _is_per_head(source: Path, hints: Hints, variant: str, notes: list[str]) -> bool:
+    """Whether `in_proj_qk` is split per head: by the folder's modeling code if it has any, else by the hint."""
+    split = split_in_code(source) if source.is_dir() else Split()
+    if split.is_mixed:
+        raise DataError(
+            f"{source}: its modeling code splits in_proj_qk into queries and keys in two ways (contents: "
+            f"{split.layouts[CONTENTS]}; positions: {split.layouts[POSITIONS]}), which this model does not support; "
+            "no option converts such a checkpoint"
+        )
+    if split.is_all(WHOLE) and hints.interleaved_qk:
+        raise DataError(f"{source}: its modeling code splits in_proj_qk into {WHOLE}; leave out --interleaved-qk")
+    if split.is_all(PER_HEAD):
+        notes.append("reordered the rows of in_proj_qk: the folder's modeling code splits them per head")
+        return True
+    if variant == "ltg" and not split.layouts and not hints.interleaved_qk:
+        notes.append(
+            f"assumed that in_proj_qk holds {WHOLE} (contents and positions), since there is no modeling code; public "
+            "LTG-BERT code splits positions per head: compare logits with the original before using the model"
+        )
+    return hints.interleaved_qk

@@ -1,4 +1,4 @@
-"""Read torch files of unknown origin: tensors and plain containers, and classes only where a caller allows them."""
+"""Reads torch and safetensors files of unknown origin without running code from them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from elc_composer.common.errors import DataError
+from elc_composer.common.errors import DataError, one_line
 
 
 class Inert:
-    """Stands where a checkpoint holds an object of a class that is not wanted: takes anything, does nothing."""
+    """Inert placeholder for objects of classes that are not allowed: accepts any arguments and does nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
-        """An empty object, whatever the arguments."""
+        """An empty object for any arguments."""
         return object.__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,15 +33,15 @@ class Inert:
 
 
 def load_torch_file(path: Path, allowed: Iterable[type] = (), ignore_other_classes: bool = False) -> Any:
-    """Read a file of `torch.save` on the CPU without running anything in it.
+    """Read a file of `torch.save` to the CPU without running code from it.
 
     Args:
         path: the file.
-        allowed: classes that it may hold, beside tensors and plain containers.
-        ignore_other_classes: put an `Inert` in place of every object of another class, instead of refusing the file.
+        allowed: classes that it may hold, besides tensors and plain containers.
+        ignore_other_classes: replace objects of other classes by `Inert` instead of refusing the file.
 
     Raises:
-        DataError: if the file is damaged, or holds something that is not allowed.
+        DataError: the file is damaged, or holds a class that is not allowed.
     """
     classes: list[Any] = list(allowed)
     try:
@@ -59,17 +59,17 @@ def load_torch_file(path: Path, allowed: Iterable[type] = (), ignore_other_class
             ) from error
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
-        # Torch's own words often advise to load without restriction.
-        raise DataError(f"{path} is damaged, no torch checkpoint, or holds more than plain weights") from error
+        # torch's message is not shown: it often advises weights_only=False, which would run the file's code.
+        raise DataError(f"{path} is damaged, not a torch checkpoint, or holds more than plain weights") from error
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
     Raises:
-        DataError: if it is damaged.
+        DataError: it is damaged or cannot be read.
     """
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} cannot be read as safetensors: {error}") from error
+        raise DataError(f"{path} cannot be read as safetensors: {one_line(error)}") from error

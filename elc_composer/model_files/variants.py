@@ -1,4 +1,4 @@
-"""Tell from names and shapes which variant a state dict belongs to and what the model's sizes are."""
+"""Determines a model's variant and sizes from the names and shapes of its parameters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from elc_composer.model import MIXING_RULES
 def detect_variant(state: Mapping[str, Tensor], told: str | None, source: Path) -> str:
     """The `layer_mixing` of a published state dict.
 
-    `weighted_output` and `ltg` have names of their own; `base`, `zero` and `normalized` have the same names and differ
-    in their equations only, so that one of these has to be told.
+    `weighted_output` and `ltg` have distinct names. `base`, `zero` and `normalized` have the same names and differ in
+    their equations only, so that the user must say which one it is.
+
+    Args:
+        state: the parameters.
+        told: the variant that the user or a config names; None if neither does.
+        source: for the error message.
 
     Raises:
-        DataError: if it cannot be told from the names and nobody said it, or if names and what was said disagree.
+        DataError: the variant is ambiguous, or the names contradict `told`.
     """
     if told is not None and told not in MIXING_RULES:
-        raise DataError(f"layer mixing '{told}' is none of {', '.join(MIXING_RULES)}")
+        raise DataError(f"layer mixing is '{told}', must be one of {', '.join(MIXING_RULES)}")
     learned = any(name.startswith("transformer.layers.") and name.endswith("prev_layer_weights") for name in state)
     mixed_output = "transformer.prev_layer_weights" in state
     possible = [
@@ -31,21 +36,22 @@ def detect_variant(state: Mapping[str, Tensor], told: str | None, source: Path) 
         return str(told)
     if told is not None:
         raise DataError(
-            f"{source} was said to be '{told}', but its names are those of {' / '.join(possible) or 'no variant'}"
+            f"{source}: layer mixing is given as '{told}', but the parameter names are those of "
+            f"{' / '.join(possible) or 'no variant'}"
         )
     if len(possible) != 1:
         raise DataError(
-            f"{source} has the names of {' / '.join(possible) or 'no variant'}, which do not tell them apart; "
-            "say which one it is with --layer-mixing"
+            f"{source}: the parameter names are those of {' / '.join(possible) or 'no variant'}; "
+            "set the variant with --layer-mixing"
         )
     return possible[0]
 
 
 def sizes(state: Mapping[str, Tensor], source: Path) -> dict[str, int]:
-    """What shapes tell of an ElcConfig: all but the number of heads and, without a position table, the longest input.
+    """Sizes of an ElcConfig from shapes: all but the number of heads and, without a position table, the longest input.
 
     Raises:
-        DataError: if a parameter that tells a size is missing.
+        DataError: a parameter that determines a size is missing or has another rank.
     """
     try:
         vocab_size, hidden_size = state["embedding.word_embedding.weight"].shape
@@ -56,11 +62,13 @@ def sizes(state: Mapping[str, Tensor], source: Path) -> dict[str, int]:
             "position_bucket_size": (state["embedding.relative_embedding"].shape[0] + 1) // 2,
         }
     except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{source} is no ELC-BERT: {error} is not there or not a matrix") from error
+        raise DataError(f"{source} is not an ELC-BERT: {error} is missing or not a matrix") from error
     layers = {name.split(".")[2] for name in state if name.startswith("transformer.layers.")}
-    # Counted, not read off the largest: a name in a damaged file must not decide how much is built.
+    # Count the layers instead of trusting the largest index: a corrupt name must not make us build a huge model.
     found["num_hidden_layers"] = len(layers)
     if odd := sorted(layers - set(map(str, range(len(layers))))):
-        raise DataError(f"{source}: its {len(layers)} layers are not numbered from 0 on, there is {', '.join(odd[:8])}")
+        raise DataError(
+            f"{source}: its {len(layers)} layers must be numbered from 0, but there is {', '.join(odd[:8])}"
+        )
     table = state.get("transformer.layers.0.attention.position_indices")
     return found if table is None or not table.ndim else {**found, "max_position_embeddings": table.shape[0]}

@@ -10,15 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from elc_composer.common.addresses import local_path, parse_optional_address
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import fetch
-from elc_composer.prepared.tokenizer_files import load_tokenizer
-
-_ROLES = {
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "mask_token": "[MASK]",
-}
+from elc_composer.prepared.tokenizer_files import ROLES, load_tokenizer, masks_as_training
 
 
 def load_fast_tokenizer(location: str) -> PreTrainedTokenizerFast:
@@ -36,7 +28,8 @@ def load_fast_tokenizer(location: str) -> PreTrainedTokenizerFast:
             tokenizer = load_tokenizer(_fetch(location, Path(folder)))
     else:
         tokenizer = load_tokenizer(location)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **_ROLES)
+    ready = masks_as_training(tokenizer)
+    return PreTrainedTokenizerFast(tokenizer_object=ready, clean_up_tokenization_spaces=False, **ROLES)
 
 
 def _fetch(location: str, folder: Path) -> Path:

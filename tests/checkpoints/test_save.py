@@ -95,7 +95,7 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         half.mkdir()
         (half / "ba2-rank0.pt").symlink_to("/dev/full")
 
-    with pytest.raises(DataError, match=r"No space left on device; make room .* begins anew"):
+    with pytest.raises(DataError, match=r"No space left on device; make room .* starts at step 0"):
         run(CheckpointWriter(tmp_path, "2ba", checks=[fill_disk]), steps=2)
     assert not names(tmp_path)
 

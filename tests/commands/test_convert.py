@@ -6,6 +6,7 @@ import argparse
 import json
 import pickle
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from elc_composer.convert import convert, main
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.model.attention import RelativePositions
 from elc_composer.model_files import Hints, read_published
-from tests.commands.test_export import Intruder
+from elc_composer.model_files.qk_layout import WHOLE, split_in_code
+from tests.commands.intruder import Intruder
 from tests.conftest import require
 from tests.model.golden import golden_names, load_golden_model, relative_error
 
@@ -126,9 +128,7 @@ def test_what_is_assumed_is_said(tmp_path: Path) -> None:
 def test_interleaved_query_and_key_rows(tmp_path: Path) -> None:
     expected = make("ltg")
     state = published_state(expected)
-    for name in [name for name in state if ".in_proj_qk." in name]:
-        query, key = state[name].unflatten(0, (2, SHAPE["num_attention_heads"], -1))
-        state[name] = torch.stack((query, key), dim=1).flatten(0, 2)
+    state = {name: interleaved(name, value) for name, value in state.items()}
     source = write_training_file(tmp_path / "model.bin", state, num_attention_heads=2)
     assert_same(read_published(source, Hints(interleaved_qk=True))[0], expected)
     plain, _ = read_published(source)
@@ -136,6 +136,90 @@ def test_interleaved_query_and_key_rows(tmp_path: Path) -> None:
         plain.state_dict()["transformer.layers.0.attention.in_proj_qk.weight"],
         expected.state_dict()["transformer.layers.0.attention.in_proj_qk.weight"],
     )
+
+
+CONTENTS = {
+    "whole": "query, key = self.in_proj_qk(hidden_states).chunk(2, dim=2)",
+    "per head": """qk = self.in_proj_qk(hidden_states)
+        query, key = qk.view(length, batch, self.heads, 2 * self.head_size).chunk(2, dim=-1)""",
+}
+POSITIONS = {
+    "whole": """pos = self.in_proj_qk(self.dropout(relative_embedding))  # not .view(-1, self.heads, 2 * self.head_size)
+        pos = F.embedding(self.position_indices[:length, :length], pos)
+        query_pos, key_pos = pos.chunk(2, dim=-1)
+        query_pos = query_pos.view(length, length, self.heads, self.head_size)""",
+    "whole, in one line": """query_pos, key_pos = self.in_proj_qk(self.dropout(relative_embedding)).chunk(2, dim=-1)
+        query_pos = query_pos.view(-1, self.heads, self.head_size)""",
+    "per head": """pos = self.in_proj_qk(self.dropout(relative_embedding))
+        query_pos, key_pos = pos.view(-1, self.heads, 2*self.head_size).chunk(2, dim=2)""",
+    "per head, in two lines": """pos = self.in_proj_qk(self.dropout(relative_embedding))
+        pos = F.embedding(self.position_indices[:length, :length], pos)
+        pos = pos.reshape(length, length, self.heads, self.head_size * 2)
+        query_pos, key_pos = pos.chunk(2, dim=3)""",
+    "per head, unflattened": """query_pos, key_pos = self.in_proj_qk(self.dropout(relative_embedding)).unflatten(
+            -1, (self.heads, 2, self.head_size)
+        ).unbind(-2)""",
+}
+
+
+def write_code(folder: Path, contents: str, positions: str) -> None:
+    code = f"""class Attention(nn.Module):
+    def scores(self, hidden_states, relative_embedding):
+        {CONTENTS[contents]}
+        {POSITIONS[positions]}
+"""
+    (folder / "modeling_ltgbert.py").write_text(code)
+
+
+@pytest.mark.parametrize("positions", list(POSITIONS))
+@pytest.mark.parametrize("contents", list(CONTENTS))
+def test_split_of_queries_and_keys_is_read_from_the_folders_code(
+    contents: str, positions: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LTG-BERT splits contents into all queries and all keys, positions per head: no order of rows converts that."""
+    expected = make("ltg")
+    state = published_state(expected)
+    if contents == "per head":
+        state = {name: interleaved(name, value) for name, value in state.items()}
+    folder = write_folder(tmp_path / "hub", state)
+    write_code(folder, contents, positions)
+    if contents != positions.split(",")[0]:
+        for hints in (Hints(), Hints(interleaved_qk=True)):
+            with pytest.raises(DataError, match=r"splits in_proj_qk into queries and keys in two ways") as raised:
+                read_published(folder, hints)
+            assert "\n" not in str(raised.value)
+        assert main([str(folder), str(tmp_path / "out")]) == 1
+        assert not (tmp_path / "out").exists()
+        return
+    model, notes = read_published(folder)
+    assert_same(model, expected)
+    assert any("reordered the rows of in_proj_qk" in note for note in notes) == (contents == "per head")
+    assert not any("assumed that in_proj_qk" in note for note in notes)
+    if contents == "whole":
+        with pytest.raises(DataError, match="leave out --interleaved-qk"):
+            read_published(folder, Hints(interleaved_qk=True))
+
+
+def test_own_modeling_code_is_recognized() -> None:
+    code = files("elc_composer.model")
+    assert split_in_code(Path(str(code)), "attention.py").is_all(WHOLE)
+
+
+@pytest.mark.parametrize("code", ["", "def f(:", "x = 1\n" * 3, "\x00", "(" * 5000, "x = self.in_proj_qk"])
+def test_code_that_shows_no_split_leaves_the_decision_to_the_user(code: str, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "hub", published_state(make("ltg")))
+    (folder / "modeling_ltgbert.py").write_text(code)
+    (folder / "modeling_other.py").mkdir()
+    model, notes = read_published(folder)
+    assert_same(model, make("ltg"))
+    assert any("assumed that in_proj_qk holds all queries, then all keys" in note for note in notes)
+
+
+def interleaved(name: str, value: Tensor) -> Tensor:
+    if ".in_proj_qk." not in name:
+        return value
+    query, key = value.unflatten(0, (2, SHAPE["num_attention_heads"], -1))
+    return torch.stack((query, key), dim=1).flatten(0, 2)
 
 
 def drop(state: dict[str, Tensor]) -> None:
@@ -190,10 +274,10 @@ def flatten_positions(state: dict[str, Tensor]) -> None:
         (reshape, r"layers\.2\.mlp\.mlp\.1\.weight has shape \(64, 25\) instead of \(64, 24\)"),
         (move_positions, r"layers\.1\.attention\.position_indices \(32, 32\) is not the table"),
         (untie, r"classifier\.nonlinearity\.5\.weight and embedding\.word_embedding\.weight differ"),
-        (as_sparse, r"mlp\.mlp\.4\.weight is no dense tensor of real numbers"),
-        (as_complex, r"mlp\.mlp\.4\.weight is no dense tensor of real numbers"),
-        (add_a_far_layer, "its 4 layers are not numbered from 0 on, there is 1000000000"),
-        (add_a_nameless_layer, "its 4 layers are not numbered from 0 on, there is x"),
+        (as_sparse, r"mlp\.mlp\.4\.weight is not a dense tensor of real numbers"),
+        (as_complex, r"mlp\.mlp\.4\.weight is not a dense tensor of real numbers"),
+        (add_a_far_layer, "its 4 layers must be numbered from 0, but there is 1000000000"),
+        (add_a_nameless_layer, "its 4 layers must be numbered from 0, but there is x"),
         (cut_rows, r"in_proj_qk\.weight has shape \(47, 24\) instead of \(48, 24\)"),
         (flatten_positions, r"position_indices \(\) is not the table"),
     ],
@@ -237,10 +321,10 @@ def test_no_message_advises_to_load_without_restriction(protocol: int, tmp_path:
 
 def test_contradictions_are_refused(tmp_path: Path) -> None:
     source = write_training_file(tmp_path / "model.bin", published_state(make("weighted_output")))
-    with pytest.raises(DataError, match="said to be 'zero', but its names are those of weighted_output"):
+    with pytest.raises(DataError, match="given as 'zero', but the parameter names are those of weighted_output"):
         read_published(source, Hints(layer_mixing="zero", num_attention_heads=2))
     folder = write_folder(tmp_path / "hub", published_state(make("ltg")), hidden_size=48)
-    with pytest.raises(DataError, match="shapes say hidden_size 24, the config 48"):
+    with pytest.raises(DataError, match="hidden_size is 24 by the parameters' shapes, but 48 in the config"):
         read_published(folder)
     folder = write_folder(tmp_path / "bert", published_state(make("ltg")), model_type="bert")
     with pytest.raises(DataError, match="model_type 'bert' instead of 'ltgbert'"):

@@ -1,78 +1,22 @@
+"""Evaluation on minimal pairs during training: metrics, intervals, resumption."""
+
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from composer import ComposerModel, Trainer
-from composer.loggers import InMemoryLogger
-from torch.utils.data import DataLoader
-from transformers import BertForMaskedLM
+from composer import Trainer
+from torchmetrics import MeanMetric
 
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig, Ties
 from elc_composer.evaluation.in_training.composer_models import with_minimal_pairs
 from elc_composer.evaluation.in_training.evaluators import MinimalPairEvaluators, minimal_pair_evaluators
-from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
-from tests.evaluation.tiny import PHENOMENON, reference_score, tiny_bert, tiny_tokenizer, write_pairs
-
-
-class PlainModel(ComposerModel):
-    """A ComposerModel that knows nothing of minimal pairs."""
-
-    def __init__(self, model: BertForMaskedLM) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch):
-        return self.model(**batch)
-
-    def loss(self, outputs, batch):
-        return outputs.loss
-
-
-def loader(batches: int = 6) -> DataLoader:
-    ids = torch.randint(5, 20, (batches * 2, 6), generator=torch.Generator().manual_seed(0))
-    return DataLoader([{"input_ids": row, "labels": row} for row in ids], batch_size=2)
-
-
-def trainer(built: MinimalPairEvaluators, model: BertForMaskedLM | None = None, **changes) -> Trainer:
-    taught = with_minimal_pairs(PlainModel(model or tiny_bert(len(tiny_tokenizer()))), built.metrics)
-    settings = {"max_duration": "6ba", "loggers": [InMemoryLogger()], "progress_bar": False, "run_name": "run"}
-    return Trainer(
-        model=taught,
-        optimizers=torch.optim.SGD(taught.parameters(), lr=0.5),
-        train_dataloader=loader(),
-        eval_dataloader=built.evaluators,
-        device="cpu",
-        **{**settings, **changes},
-    )
-
-
-def logged(run: Trainer, name: str) -> list[tuple[int, float]]:
-    data = run.logger.destinations[0].data
-    return [(time.batch.value, float(value)) for time, value in data.get(name, [])]
-
-
-def expected(model: BertForMaskedLM, folder: Path) -> dict[str, float]:
-    tokenizer = tiny_tokenizer()
-    right: dict[str, list[bool]] = {}
-    for pair in read_minimal_pairs(folder):
-        good, bad = (reference_score(model, tokenizer, text) for text in (pair.sentence_good, pair.sentence_bad))
-        right.setdefault(pair.paradigm, []).append(good > bad)
-    paradigms = {name: sum(values) / len(values) for name, values in right.items()}
-    pooled = right["reflexive"] + right["order"]
-    phenomena = {"number": paradigms["agreement"], "binding_of_anaphors": sum(pooled) / len(pooled)}
-    assert set(phenomena) == set(PHENOMENON.values())
-    everything = [value for values in right.values() for value in values]
-    return {
-        **paradigms,
-        **phenomena,
-        "overall": sum(paradigms.values()) / 3,
-        "phenomena": sum(phenomena.values()) / 2,
-        "micro": sum(everything) / len(everything),
-    }
+from tests.evaluation.tiny import reference_score, tiny_bert, tiny_tokenizer, write_pairs
+from tests.evaluation.training_helpers import PlainModel, expected, logged, trainer
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 100, 10_000])
@@ -213,3 +157,25 @@ def test_names_what_is_wrong(tmp_path: Path) -> None:
         MinimalPairsConfig(path=str(folder), subset_per_paradigm=0)
     with pytest.raises(ConfigError, match="eval_interval is 'often'"):
         minimal_pair_evaluators([config], tiny_tokenizer(), eval_interval="often")
+
+
+def test_extended_model_keeps_its_class_and_state_and_can_be_copied(tmp_path: Path) -> None:
+    built = minimal_pair_evaluators([MinimalPairsConfig(path=str(write_pairs(tmp_path)))], tiny_tokenizer())
+    plain = PlainModel(tiny_bert(len(tiny_tokenizer())))
+    names = list(plain.state_dict())
+    model = with_minimal_pairs(plain, built.metrics)
+    assert model is plain
+    assert type(model) is PlainModel
+    batch = next(iter(built.evaluators[0].dataloader.dataloader))
+    logits = model.eval_forward(batch)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert torch.equal(twin.eval_forward(batch), logits)
+    assert list(model.state_dict()) == list(twin.state_dict()) == names
+    extra = {"extra": MeanMetric()}
+    assert set(with_minimal_pairs(model, extra).get_metrics()) == {*built.metrics, "extra"}
+    assert model.get_metrics(is_train=True) == {}
+    ordinary = {"input_ids": batch["input_ids"]}
+    assert model.eval_forward(ordinary).logits.shape[:2] == batch["input_ids"].shape

@@ -58,7 +58,7 @@ def test_saving_a_published_tokenizer_leaves_text_without_line_breaks_as_it_was(
     published = load_tokenizer(require(golden_dir / name))
     saved = load_tokenizer(save_tokenizer(published, tmp_path))
     text = require(golden_dir / "segment" / "segmented.txt").read_bytes().decode()
-    lines = [*text.split("\n"), "  two  spaces ", "tab\there", "naïve ☃", " ", "[PAR] [MASK]x"]
+    lines = [*text.split("\n"), "  two  spaces ", "tab\there", "naïve ☃", " ", "[PAR] x", "[PAR]x", "x[SEP]y", ""]
     before = published.encode_batch(lines, add_special_tokens=False)
     after = saved.encode_batch(lines, add_special_tokens=False)
     assert [encoding.ids for encoding in after] == [encoding.ids for encoding in before]
@@ -121,6 +121,8 @@ def test_the_saved_folder_is_a_transformers_tokenizer(tmp_path: Path, trained: T
     assert set(encoded) == {"input_ids", "attention_mask"}
     assert (loaded.unk_token_id, loaded.cls_token_id, loaded.sep_token_id) == (0, 1, 2)
     assert (loaded.pad_token_id, loaded.mask_token_id) == (3, 4)
+    assert (loaded.bos_token_id, loaded.eos_token_id) == (1, 2)
+    assert len(loaded) == trained.get_vocab_size()
     assert loaded("a", "b")["input_ids"].count(2) == 2
     assert loaded.decode(loaded("The cat[PAR]")["input_ids"], skip_special_tokens=True).strip() == "The cat"
 
@@ -136,7 +138,7 @@ def test_files_that_are_no_such_tokenizer_are_named(tmp_path: Path, trained: Tok
     with pytest.raises(DataError, match=r"none/?.* does not exist"):
         load_tokenizer(tmp_path / "none")
     (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(DataError, match=r"bad\.json is no tokenizer"):
+    with pytest.raises(DataError, match=r"bad\.json is not a tokenizer"):
         load_tokenizer(tmp_path / "bad.json")
     Tokenizer(models.WordPiece({"[UNK]": 0, "[CLS]": 1, "a": 2}, unk_token="[UNK]")).save(str(tmp_path / "other.json"))
     with pytest.raises(DataError, match=r"other\.json: \[SEP\] is missing, expected id 2"):

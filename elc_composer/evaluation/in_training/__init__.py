@@ -1,1 +1,1 @@
-"""Minimal pairs as evaluators of a Composer training run."""
+"""Evaluation of minimal pairs during training with Composer."""

@@ -1,7 +1,8 @@
-"""What a ComposerModel needs to be evaluated on minimal pairs."""
+"""Adds evaluation on minimal pairs to any ComposerModel."""
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 from composer import ComposerModel
@@ -14,38 +15,45 @@ from elc_composer.evaluation.position_logits import PositionLogits
 
 
 def with_minimal_pairs(model: ComposerModel, metrics: dict[str, Metric]) -> ComposerModel:
-    """Teach any ComposerModel to be evaluated on minimal pairs; the same object is returned.
+    """Make a ComposerModel evaluate minimal pairs; returns the same object.
 
-    The transformers model is looked for in the attribute `model`, as Composer's HuggingFaceModel has it; else the
-    ComposerModel itself is called as one. Batches that hold no minimal pairs go the model's own way.
+    Three methods of this object are replaced; its class, parameters and state dict stay as they are. The transformers
+    model is the attribute `model`, as in Composer's HuggingFaceModel, or else the ComposerModel itself. Other batches
+    are evaluated as before.
     """
-    kind = type(model)
-
-    class Taught(kind):  # type: ignore[valid-type, misc]
-        def eval_forward(self, batch: Any, outputs: Any = None) -> Any:
-            return minimal_pair_forward(self, batch) if is_pair_batch(batch) else super().eval_forward(batch, outputs)
-
-        def update_metric(self, batch: Any, outputs: Any, metric: Metric) -> Any:
-            if isinstance(metric, MinimalPairAccuracy):
-                return metric.update(batch, outputs)
-            return super().update_metric(batch, outputs, metric)
-
-        def get_metrics(self, is_train: bool = False) -> dict[str, Metric]:
-            own = super().get_metrics(is_train)
-            return own if is_train else {**own, **metrics}
-
-    Taught.__name__, Taught.__qualname__ = kind.__name__, kind.__qualname__
-    model.__class__ = Taught
+    instance: Any = model
+    instance.minimal_pair_metrics = {**getattr(model, "minimal_pair_metrics", {}), **metrics}
+    # Bound methods, not closures: a deep copy of the model then binds them to the copy.
+    instance.eval_forward = MethodType(_eval_forward, model)
+    instance.update_metric = MethodType(_update_metric, model)
+    instance.get_metrics = MethodType(_get_metrics, model)
     return model
 
 
 def minimal_pair_forward(model: nn.Module, batch: Batch) -> Any:
-    """Logits `[M, V]` at the labelled places of a batch of `PairBatches`, for any ComposerModel (see above)."""
+    """Logits `[M, V]` at the labelled positions of a batch of `PairBatches`, for any ComposerModel (see above)."""
     inner = getattr(model, "model", model)
     logits_at = getattr(model, "_minimal_pair_logits", None)
     if logits_at is None or logits_at.model is not inner:
         logits_at = PositionLogits(inner)
-        # Not a module: it must stay out of the state dict.
+        # Bypasses nn.Module.__setattr__, which would register the model in it and add it to the state dict twice.
         object.__setattr__(model, "_minimal_pair_logits", logits_at)
     positions = (batch["labels"].flatten() != -100).nonzero().flatten()
     return logits_at(batch["input_ids"], batch["attention_mask"], positions)
+
+
+def _eval_forward(model: Any, batch: Any, outputs: Any = None) -> Any:
+    if is_pair_batch(batch):
+        return minimal_pair_forward(model, batch)
+    return type(model).eval_forward(model, batch, outputs)
+
+
+def _update_metric(model: Any, batch: Any, outputs: Any, metric: Metric) -> Any:
+    if isinstance(metric, MinimalPairAccuracy):
+        return metric.update(batch, outputs)
+    return type(model).update_metric(model, batch, outputs, metric)
+
+
+def _get_metrics(model: Any, is_train: bool = False) -> dict[str, Metric]:
+    own = type(model).get_metrics(model, is_train)
+    return own if is_train else {**own, **model.minimal_pair_metrics}

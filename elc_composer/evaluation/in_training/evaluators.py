@@ -1,4 +1,4 @@
-"""Composer evaluators for sets of minimal pairs."""
+"""Builds Composer evaluators for sets of minimal pairs."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ def minimal_pair_evaluators(
     max_length: int | None = None,
     eval_interval: str = "1ep",
 ) -> MinimalPairEvaluators:
-    """Read sets of minimal pairs and build what scores them in training.
+    """Read sets of minimal pairs; build their evaluators and metrics.
 
     Args:
-        configs: one for each set.
+        configs: one per set.
         tokenizer: a transformers tokenizer.
         minimal_pairs: all pairs of each set by its label, if they were read already; None reads them.
-        max_length: most tokens that the model takes (see `max_sentence_length`).
-        eval_interval: Composer time string, for sets that name none.
+        max_length: longest input of the model in tokens (see `max_sentence_length`).
+        eval_interval: Composer time string for sets without an interval of their own.
 
     Raises:
-        ConfigError: a set without a path, two of one label, or an interval that is none.
+        ConfigError: a set has no path, two sets have the same label, or an interval is invalid.
         DataError: as `read_minimal_pairs` and `encode_sentences`.
     """
     labels = [config.label for config in configs]
     if unnamed := [config.label for config in configs if not config.path]:
-        raise ConfigError(f"the set of minimal pairs {unnamed[0]!r} has no path: name its folder")
+        raise ConfigError(f"the set of minimal pairs {unnamed[0]!r} has no path; set its folder or file")
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise ConfigError(f"two sets of minimal pairs have the label {twice[0]!r}: give each its own")
+        raise ConfigError(f"two sets of minimal pairs have the label {twice[0]!r}; labels must be unique")
     if minimal_pairs is None:
         minimal_pairs = {config.label: read_minimal_pairs(config.path) for config in configs}
     sets = {config.label: draw_subset(minimal_pairs[config.label], config) for config in configs}
@@ -91,7 +91,7 @@ def minimal_pair_evaluators(
         Evaluator(
             label=config.label,
             dataloader=_data_spec(_pair_batches(sets[config.label], config, numbers, tokenizer, max_length)),
-            # Composer matches names as regular expressions anywhere in a metric's name.
+            # Composer (0.32.1) searches these as regular expressions anywhere in a metric's name.
             metric_names=[f"^{re.escape(name)}$" for name in names_of[config.label]],
             eval_interval=EvaluationInterval(config.eval_interval or eval_interval),
             device_eval_microbatch_size=1,
@@ -102,7 +102,7 @@ def minimal_pair_evaluators(
 
 
 def draw_subset(pairs: list[MinimalPair], config: MinimalPairsConfig) -> list[MinimalPair]:
-    """Up to `subset_per_paradigm` pairs of each paradigm, in their order; the same ones for the same `subset_seed`."""
+    """Up to `subset_per_paradigm` pairs of each paradigm, in file order; the same for the same `subset_seed`."""
     if config.subset_per_paradigm is None:
         return pairs
     of: dict[str, list[int]] = defaultdict(list)
@@ -118,7 +118,7 @@ def draw_subset(pairs: list[MinimalPair], config: MinimalPairsConfig) -> list[Mi
 def _metric_members(
     pairs: list[MinimalPair], config: MinimalPairsConfig, numbers: dict[tuple[str, str], int]
 ) -> dict[str, dict[int, str]]:
-    """Name of each metric -> the paradigms it covers, and the group that each is averaged in."""
+    """Metric name -> numbers of the paradigms that it covers -> group of the paradigm in its mean."""
     phenomenon_of = {numbers[config.label, pair.paradigm]: pair.phenomenon for pair in pairs}
     paradigm_of = {numbers[config.label, pair.paradigm]: pair.paradigm for pair in pairs}
     named = {
@@ -131,7 +131,7 @@ def _metric_members(
         named[_metric_name(phenomenon)] = dict.fromkeys(covered, config.label)
     if config.log_paradigms:
         for i, paradigm in paradigm_of.items():
-            # A phenomenon that is named like one of its paradigms keeps the plain name.
+            # If a phenomenon has the name of one of its paradigms, the phenomenon keeps the plain name.
             name = _metric_name(paradigm)
             if name in named and set(named[name]) != {i}:
                 name = f"{name}_paradigm"

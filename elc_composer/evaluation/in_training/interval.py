@@ -1,4 +1,4 @@
-"""When a run evaluates."""
+"""Schedules evaluations during training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ UNITS = (TimeUnit.BATCH, TimeUnit.EPOCH, TimeUnit.SAMPLE, TimeUnit.TOKEN)
 
 
 class EvaluationInterval:
-    """When to evaluate: at every multiple of an interval, and when training reaches its duration.
+    """Evaluates at every multiple of an interval, and when training reaches its duration.
 
-    It holds no state that a checkpoint would miss, and it speaks before that batch's checkpoint is written, so that a
+    It needs no state in checkpoints, and an evaluation runs before the checkpoint of the same batch is written: a
     resumed run neither repeats nor skips an evaluation. Units: `ba`, `ep`, `tok`, `sp`.
     """
 
@@ -22,12 +22,12 @@ class EvaluationInterval:
         self.last_batch = -1
 
     def __call__(self, state: State, event: Event) -> bool:
-        """Asked by Composer at BATCH_END, EPOCH_END and FIT_END."""
+        """Whether to evaluate now; Composer calls this at BATCH_END, EPOCH_END and FIT_END."""
         if event not in (Event.BATCH_END, Event.EPOCH_END) or state.previous_timestamp is None:
             return False
         batch = state.timestamp.batch.value
         if event is Event.EPOCH_END and self.interval.unit is TimeUnit.BATCH and batch % self.interval.value == 0:
-            # Evaluated after the epoch's last batch, maybe by the run that this one resumes.
+            # This batch was evaluated at BATCH_END, possibly by the run that this one resumes.
             return False
         if batch == self.last_batch or not (self._passed(state) or self._at_the_end(state)):
             return False

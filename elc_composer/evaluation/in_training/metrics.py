@@ -1,4 +1,4 @@
-"""Minimal-pair accuracy as a torchmetrics metric that adds up over ranks."""
+"""Minimal-pair accuracy as a torchmetrics metric, summed over ranks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SCORES, _CREDIT = "pair_scores", "paradigm_credit"
 def pair_scores(batch: Batch, outputs: Any) -> Tensor:
     """Scores of the good and the bad sentences of a batch of `PairBatches`, `[P, 2]` in nats.
 
-    `outputs` is what the model returned for the batch: logits, or an object or dict that holds them as `logits`,
-    `[M, V]` at the labelled places or `[B, T, V]`. The result is kept in the batch, for all metrics to share.
+    `outputs` is the model's output for the batch: logits, or an object or dict with `logits`, `[M, V]` at the labelled
+    positions or `[B, T, V]`. The result is cached in the batch, because all metrics use it.
     """
     if _SCORES not in batch:
         logits = outputs if isinstance(outputs, Tensor) else outputs["logits"]
@@ -36,11 +36,11 @@ def pair_scores(batch: Batch, outputs: Any) -> Tensor:
 
 
 def _paradigm_credit(batch: Batch, outputs: Any) -> Tensor:
-    """`[G]` what the batch's pairs earn, summed over each paradigm."""
+    """`[G]` credit of the batch's pairs, summed per paradigm."""
     if _CREDIT not in batch:
         good, bad = pair_scores(batch, outputs).unbind(dim=1)
         credit = (good > bad).float() + batch["tie_credit"] * (good == bad).float()
-        # Scores that are no numbers lose no pair: they make the accuracy none, too.
+        # A NaN score must not count as a wrong pair: it makes the accuracy NaN.
         credit = credit.masked_fill(torch.isnan(good) | torch.isnan(bad), math.nan)
         batch[_CREDIT] = torch.zeros_like(batch["paradigm_pairs"]).index_add_(0, batch["pair_paradigm"], credit)
     return batch[_CREDIT]
@@ -49,24 +49,24 @@ def _paradigm_credit(batch: Batch, outputs: Any) -> Tensor:
 class MinimalPairAccuracy(Metric):
     """Share of minimal pairs whose good sentence scores higher, over one or several paradigms.
 
-    `update(batch, outputs)` takes a batch of `PairBatches` and the model's outputs; pairs of other paradigms are passed
-    over. `compute()` gives the accuracy over all pairs, or with `groups` the mean of the groups' accuracies; a group
-    without pairs counts nowhere, and without any pair, or with a score that is NaN, the result is NaN.
+    `update(batch, outputs)` takes a batch of `PairBatches` and the model's outputs, and ignores pairs of other
+    paradigms. `compute()` returns the accuracy over all pairs, or with `groups` the mean of the groups' accuracies.
+    Groups without pairs are ignored. Without any pair, or with a NaN score, the result is NaN.
     """
 
     full_state_update = False
     higher_is_better = True
     takes_batch = True
-    """Tells the model's `update_metric` to pass the batch and the outputs as they are."""
+    """Tells the model's `update_metric` to pass the whole batch and the outputs."""
     index: Tensor
     group: Tensor
     headline = False
-    """Worth a curve of its own in pictures: the mean over paradigms, and each phenomenon."""
+    """Whether pictures draw it: true for the mean over paradigms and for phenomena."""
     credit: Tensor
     count: Tensor
 
     def __init__(self, paradigms: Sequence[int], groups: Sequence[int] | None = None, **kwargs: Any) -> None:
-        """Name the paradigms by their numbers, and for a mean over groups each one's group, counted from 0."""
+        """Set the paradigms by number and, for a mean over groups, the group of each paradigm (from 0)."""
         super().__init__(**kwargs)
         group = torch.tensor(list(groups) if groups is not None else [0] * len(paradigms))
         self.register_buffer("index", torch.tensor(list(paradigms)), persistent=False)

@@ -1,4 +1,4 @@
-"""Batches of whole minimal pairs, for evaluation inside Composer's loop."""
+"""Batches of complete minimal pairs for evaluation in Composer's loop."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ Batch = dict[str, Tensor]
 
 
 class PairBatches:
-    """An iterable of batches in which every pair is complete; each rank gets its share, none gets a pair of another.
+    """An iterable of batches of complete pairs; the pairs are partitioned over the ranks.
 
-    Pairs that share a sentence stay together, so that it is scored once. All ranks iterate equally often, since
-    Composer and FSDP communicate in every step: where batches run out, a rank repeats its first without its pairs.
+    Pairs that share a sentence are in one batch, so that the sentence is scored once. All ranks iterate equally often,
+    because Composer and FSDP communicate in every step: a rank that runs out of batches repeats its first one without
+    pairs.
 
-    A batch holds `input_ids` `[B, T]` int64, `attention_mask` `[B, T]` bool, `labels` `[B, T]` int64 (-100 except where
-    the model predicts: M places, one a row for masked models), and
+    A batch has `input_ids` `[B, T]` int64, `attention_mask` `[B, T]` bool, `labels` `[B, T]` int64 (-100 except at the
+    M predicted positions, one per row for masked models), and
 
-    - `target_slot` `[K]`: in which of the M predictions, counted along the rows, a log-probability is read,
-    - `target_token` `[K]`: of which token,
-    - `target_sentence` `[K]`: to which of the batch's S sentences it belongs,
-    - `sentence_divisor` `[S]`: what a sum of log-probabilities is divided by: 1, or the tokens of the sentence,
+    - `target_slot` `[K]`: index of the prediction (0 to M-1, along the rows) at which a log-probability is read,
+    - `target_token` `[K]`: its token,
+    - `target_sentence` `[K]`: its sentence among the batch's S sentences,
+    - `sentence_divisor` `[S]`: divisor of the summed log-probabilities: 1, or the sentence's number of tokens,
     - `pair_sentences` `[P, 2]`: the good and the bad sentence of each pair,
-    - `pair_paradigm` `[P]`: number of the paradigm; `paradigm_pairs` `[G]`: the batch's pairs of each paradigm,
+    - `pair_paradigm` `[P]`: number of its paradigm; `paradigm_pairs` `[G]`: number of pairs per paradigm,
     - `temperature` and `tie_credit`, both scalars.
     """
 
@@ -45,15 +46,15 @@ class PairBatches:
         scoring: ScoringConfig,
         ties: Ties = Ties.half,
     ) -> None:
-        """Plan.
+        """Group the pairs into batches.
 
         Args:
             sentences: N distinct sentences.
-            pairs: `[P, 2]` indices of good and bad sentence.
-            paradigms: `[P]` their paradigms' numbers, below `n_paradigms`.
+            pairs: `[P, 2]` indices of the good and the bad sentence.
+            paradigms: `[P]` numbers of their paradigms, below `n_paradigms`.
             n_paradigms: G.
-            scoring: method, and tokens of a batch.
-            ties: what pairs count whose scores are equal.
+            scoring: method and tokens per batch.
+            ties: credit of pairs with equal scores.
         """
         self.sentences = sentences
         self.pairs = pairs
@@ -112,7 +113,7 @@ def count_pairs(batch: Batch) -> int:
 
 def _labels(batch: Batch) -> Tensor:
     labels = torch.full((batch["input_ids"].numel(),), -100)
-    # Several targets may be read at one place; the model's own loss sees one of them.
+    # Several targets can share a position. The labels keep one of them, for models that compute a loss.
     labels[batch["masked_positions"][batch["target_slot"]]] = batch["target_token"]
     return labels.view_as(batch["input_ids"])
 
@@ -123,13 +124,13 @@ def _without_pairs(batch: Batch) -> Batch:
 
 
 def _pair_costs(sentences: EncodedSentences, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`[P, 2]` rows of each pair at most, and their length."""
+    """`[P, 2]` maximum number of rows of each pair, and their length."""
     lengths = np.array([len(ids) for ids in sentences.tokens], np.int64)[pairs]
     return np.stack([sentences.inner_lengths[pairs].sum(1), lengths.max(1)], axis=1)
 
 
 def _group_pairs(pairs: NDArray[np.int64], costs: NDArray[np.int64], budget: int) -> list[list[int]]:
-    """Pairs of similar length, those with a common sentence together, cut where padded tokens exceed the budget."""
+    """Batches of pairs of similar length, families together, each within the budget of padded tokens if possible."""
     families = _families(pairs)
     families.sort(key=lambda family: (max(costs[i, 1] for i in family), family[0]))
     groups: list[list[int]] = []
@@ -146,7 +147,7 @@ def _group_pairs(pairs: NDArray[np.int64], costs: NDArray[np.int64], budget: int
 
 
 def _families(pairs: NDArray[np.int64]) -> list[list[int]]:
-    """Indices of pairs, those connected by common sentences in one list."""
+    """Indices of pairs; pairs that are connected by shared sentences are in one list (union-find)."""
     parent: dict[int, int] = {}
 
     def root(x: int) -> int:
