@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     stats = commands.add_parser("stats", help="print words and tokens of each corpus, draw the segment lengths")
     stats.add_argument("folder", metavar="DIR|URL")
-    stats.add_argument("--picture", type=Path, help="PNG to write (default: segment_lengths.png)")
+    stats.add_argument(
+        "--out", "--picture", type=Path, metavar="PNG", help="picture to write (default: segment_lengths.png in DIR)"
+    )
     stats.set_defaults(run=_stats)
     sample = commands.add_parser("sample", help="print random segments as text")
     sample.add_argument("folder", metavar="DIR|URL")
@@ -196,7 +198,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _stats(options: argparse.Namespace) -> int:
     from streaming_prep.stats import print_stats
 
-    print_stats(options.folder, options.picture or Path("segment_lengths.png"))
+    print_stats(options.folder, options.out)
     return 0
 
 
