@@ -100,7 +100,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(_why_missing(folder)) from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); rebuild the folder") from None
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from None
     return parse_manifest(content, str(path))
 
 
@@ -136,9 +136,18 @@ class _Invalid(ValueError):
 
 
 def _source(row: dict[str, Any]) -> SourceEntry:
-    texts = {key: _text(row, key) for key in ("corpus", "split", "file", "cleaner", "sha256")}
-    counts = {key: _count(row, key) for key in ("bytes", "words", "sentences", "documents", "tokens")}
-    return SourceEntry(**texts, **counts)
+    return SourceEntry(
+        corpus=_text(row, "corpus"),
+        split=_text(row, "split"),
+        file=_text(row, "file"),
+        cleaner=_text(row, "cleaner"),
+        sha256=_text(row, "sha256"),
+        bytes=_count(row, "bytes"),
+        words=_count(row, "words"),
+        sentences=_count(row, "sentences"),
+        documents=_count(row, "documents"),
+        tokens=_count(row, "tokens"),
+    )
 
 
 def _tokenizer(row: dict[str, Any]) -> TokenizerEntry:

@@ -46,7 +46,7 @@ def test_an_error_keeps_its_kind_and_words_across_processes() -> None:
 
 
 def test_a_killed_worker_is_one_sentence() -> None:
-    killed = pytest.raises(DataError, match=r"a worker process was killed.*run the same command again")
+    killed = pytest.raises(DataError, match=r"a worker process was killed.*rerun the same command to resume")
     with killed, open_engine("local", 2) as engine:
         list(engine(die, range(4)))
 

@@ -15,10 +15,10 @@ from elc_composer.common.errors import ConfigError
 from streaming_prep.cleaners import get_cleaner
 from streaming_prep.toy import ToyLanguage, write_toy_language
 from streaming_prep.toy import lexicon as lex
-from streaming_prep.toy.layout import CORPORA
-from streaming_prep.toy.pair_files import PARADIGMS
+from streaming_prep.toy.corpora import CORPORA
+from streaming_prep.toy.paradigm_table import PARADIGMS
 from streaming_prep.toy.phrases import Draw, HeldOut
-from streaming_prep.toy.sentences import SentenceGrammar
+from streaming_prep.toy.sentence_grammar import SentenceGrammar
 from streaming_prep.toy.write import words_of
 
 WORDS = 60_000
