@@ -17,6 +17,7 @@ from composer.loggers import Logger
 from composer.utils import dist
 
 from elc_composer import train
+from elc_composer.training import loop
 
 
 class Notes(Callback):
@@ -38,12 +39,12 @@ class Notes(Callback):
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    plain = train.build_callbacks
+    plain = loop.build_callbacks
 
     def callbacks(*arguments: Any) -> list[Callback]:
         return [*plain(*arguments), Notes(folder)]
 
-    with mock.patch.object(train, "build_callbacks", callbacks):
+    with mock.patch.object(loop, "build_callbacks", callbacks):
         train.main(sys.argv[2:])
 
 

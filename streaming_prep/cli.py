@@ -9,16 +9,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.build_arguments import add_build_arguments
 from streaming_prep.screen import Screen
 from streaming_prep.settings import BuildSettings
+from streaming_prep.transfer import is_remote
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 damage found by `verify`, 2 invalid input, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        _check_places(options)
         code: int = options.run(options)
         sys.stdout.flush()
         return code
@@ -32,6 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(_os_error_message(error))
     except KeyboardInterrupt:
         return _fail("interrupted; rerun the same command to resume", 130)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Check addresses before any work; options that take a local path only are of type Path."""
+    for option in ("out", "folder"):
+        if (place := getattr(options, option, None)) is not None:
+            is_remote(place, "--out" if option == "out" else "DIR|URL")
+    refuse_addresses({name: value for name, value in vars(options).items() if isinstance(value, (Path, list))})
 
 
 def _fail(message: str, code: int = 2) -> int:

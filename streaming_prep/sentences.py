@@ -33,7 +33,7 @@ def split_sentences(cleaned_lines: Iterable[str]) -> Iterator[str]:
         if not line:
             yield ""
             continue
-        # Cleaning may turn U+2028 or "&#10;" into a line break, but sentences are stored one a line.
+        # Encoding repair turns "&#10;" into a line break, and a sentence is stored as one line of a file.
         for paragraph in filter(None, map(str.strip, line.split("\n"))) if "\n" in line else (line,):
             *inner, last = split_line(paragraph)
             yield from inner

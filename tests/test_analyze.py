@@ -1,4 +1,4 @@
-"""Layer weights compared, and pruned with the exact shares that are promised."""
+"""Comparison of layer weights, and exact shares after pruning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from elc_composer.analyze.__main__ import main, prune_and_score, tell_apart
-from elc_composer.analyze.pruning import count_pruned, describe_shares, distance, kept_sources, layer_shares, pruned
+from elc_composer.analyze.pruning import count_pruned, describe_shares, distance, kept_sources, pruned, shares_by_layer
 from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from elc_composer.export import export_model
 from elc_composer.model import ElcConfig, ElcForMaskedLM
@@ -17,7 +17,7 @@ from tests.evaluation.tiny import tiny_tokenizer, write_pairs
 
 
 def tiny_model(layer_mixing: str = "zero", seed: int = 0) -> ElcForMaskedLM:
-    """Three layers with mixing weights far from equal."""
+    """A model of three layers with very unequal mixing weights."""
     torch.manual_seed(seed)
     config = ElcConfig(
         layer_mixing=layer_mixing,
@@ -42,7 +42,7 @@ def exported(folder: Path, model: ElcForMaskedLM) -> Path:
     return folder
 
 
-def test_sources_below_the_threshold_go_and_the_largest_stays() -> None:
+def test_pruning_keeps_shares_above_the_threshold_and_the_largest() -> None:
     assert kept_sources([0.6, 0.05, 0.35], 0.1) == [True, False, True]
     assert kept_sources([0.1, 0.9], 0.1) == [True, True]
     assert kept_sources([0.25, 0.25, 0.25, 0.25], 0.3) == [True, False, False, False]
@@ -50,11 +50,11 @@ def test_sources_below_the_threshold_go_and_the_largest_stays() -> None:
 
 
 @pytest.mark.parametrize("variant", ["base", "zero", "normalized", "weighted_output"])
-def test_pruning_removes_shares_and_keeps_the_proportions_of_the_rest(variant: str) -> None:
+def test_pruning_keeps_the_proportions_of_the_remaining_shares(variant: str) -> None:
     model = tiny_model(variant)
-    before = layer_shares(model)
-    after = layer_shares(pruned(model, 0.3))
-    assert layer_shares(model) == before
+    before = shares_by_layer(model)
+    after = shares_by_layer(pruned(model, 0.3))
+    assert shares_by_layer(model) == before
     assert {"1", "2", "3"} <= before.keys()
     assert ("head" in before) == (variant == "weighted_output")
     for label, row in before.items():
@@ -66,14 +66,14 @@ def test_pruning_removes_shares_and_keeps_the_proportions_of_the_rest(variant: s
     assert 0.0 < lost < 1.0
 
 
-def test_a_pruned_model_computes_what_one_without_the_source_does() -> None:
+def test_a_pruned_model_equals_one_with_zero_shares() -> None:
     model = tiny_model()
     ids = torch.randint(5, 40, (2, 7))
     by_hand = tiny_model()
     with torch.no_grad():
         for layer in by_hand.transformer.layers:
             weights = layer.prev_layer_weights
-            # so far below the others that the softmax of float32 makes it zero; one of three always has 0.3
+            # The softmax of float32 gives exactly zero; at least one of three shares is above 0.3.
             weights[weights.softmax(0) < 0.3] = -1e4
         ours, expected = pruned(model, 0.3)(ids).logits, by_hand(ids).logits
     assert torch.isfinite(ours).all()
@@ -81,9 +81,9 @@ def test_a_pruned_model_computes_what_one_without_the_source_does() -> None:
     assert not torch.equal(ours, model(ids).logits)
 
 
-def test_one_layer_alone_can_be_pruned() -> None:
+def test_a_single_layer_can_be_pruned() -> None:
     model = tiny_model()
-    before, after = layer_shares(model), layer_shares(pruned(model, 0.49, ["3"]))
+    before, after = shares_by_layer(model), shares_by_layer(pruned(model, 0.49, ["3"]))
     assert after["2"] == before["2"]
     assert after["3"] != before["3"]
 
@@ -122,7 +122,7 @@ def test_the_command_compares_and_prunes(tmp_path: Path, capsys: pytest.CaptureF
     assert main([str(one), str(two), *options]) == 0
     compared = json.loads((out / "layer_weights.json").read_text())["models"]
     assert set(compared) == {"one", "two"}
-    assert compared["one"]["shares"]["3"] == pytest.approx(layer_shares(tiny_model())["3"])
+    assert compared["one"]["shares"]["3"] == pytest.approx(shares_by_layer(tiny_model())["3"])
     assert compared["one"]["distance_to_first"]["3"] == 0
     assert compared["two"]["distance_to_first"]["3"] > 0
     scored = json.loads((out / "pruning.json").read_text())
@@ -145,12 +145,12 @@ def test_weights_alone_need_no_tokenizer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--prune", "0.1"], "belong together"),
+        (["--prune", "0.1"], "need each other"),
         (["--prune", "1.5", "--minimal-pairs", "x"], "between 0 and 1"),
         ([], "does not exist"),
     ],
 )
-def test_bad_input_is_one_line(
+def test_invalid_input_is_one_line(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"), *options]) == 2
@@ -159,25 +159,27 @@ def test_bad_input_is_one_line(
     assert message in line
 
 
-def test_a_variant_without_layer_weights_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_variant_without_layer_weights_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export_model(tiny_model("ltg"), None, tmp_path / "model")
     assert main([str(tmp_path / "model"), "--out", str(tmp_path / "out")]) == 2
     assert "has no layer weights" in capsys.readouterr().err
 
 
-def test_names_tell_folders_apart() -> None:
+def test_names_of_folders_are_distinct() -> None:
     assert tell_apart(["runs/a", "runs/b"]) == ["a", "b"]
     assert tell_apart(["x/run", "y/run"]) == ["x/run", "y/run"]
 
 
-def test_what_would_spoil_the_results_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_folder_an_empty_subset_and_nan_weights_are_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = tiny_model()
     folder = exported(tmp_path / "model", model)
     pairs = write_pairs(tmp_path / "pairs")
     scoring = ["--minimal-pairs", str(pairs), "--prune", "0.2"]
     (tmp_path / "file").touch()
     for options, message in (
-        (["--out", str(tmp_path / "file")], "cannot be made"),
+        (["--out", str(tmp_path / "file")], "cannot be created"),
         (["--out", str(tmp_path / "out"), *scoring, "--subset", "0"], "subset_per_paradigm is 0"),
     ):
         assert main([str(folder), *options]) == 2
@@ -186,5 +188,5 @@ def test_what_would_spoil_the_results_ends_the_command(tmp_path: Path, capsys: p
         model.transformer.layers[2].prev_layer_weights[0] = float("nan")
     broken = exported(tmp_path / "broken", model)
     assert main([str(folder), str(broken), "--out", str(tmp_path / "out")]) == 2
-    assert "layer weights that are no numbers" in capsys.readouterr().err
+    assert "layer weights that are NaN or infinite" in capsys.readouterr().err
     assert not (tmp_path / "out" / "layer_weights.json").exists()

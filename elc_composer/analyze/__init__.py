@@ -1,1 +1,1 @@
-"""Layer weights of finished models: compared, and pruned to see what is lost."""
+"""Comparison of the layer weights of finished models, and minimal-pair accuracy with small weights pruned."""

@@ -1,4 +1,4 @@
-"""What an analysis leaves: tables for the terminal, JSON and pictures."""
+"""Writes the results of an analysis: tables for the terminal, JSON and pictures."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from elc_composer.analyze.pruning import Shares, describe_shares, distance
-from elc_composer.evaluation.results import write_whole
-from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save
+from elc_composer.common.files import write_text
+from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save, set_title
 from elc_composer.figures.heatmap import draw_heatmap, small_multiples
 
 Row = dict[str, Any]
-"""What one way of pruning does; see `docs/report.md`."""
+"""Result of one threshold and choice of layers; see `docs/report.md`."""
 
 
 def write_shares(out: Path, shares: dict[str, Shares]) -> None:
-    """`layer_weights.json`, and a picture of one or of all models."""
+    """Write `layer_weights.json` and `layer_weights.png`, the heatmaps of all models."""
     first = next(iter(shares))
     models = {
         name: {"shares": rows, "layers": describe_shares(rows), "distance_to_first": distance(rows, shares[first])}
         for name, rows in shares.items()
     }
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "layer_weights.json", json.dumps({"first": first, "models": models}, indent=1) + "\n")
+    write_text(out / "layer_weights.json", json.dumps({"first": first, "models": models}, indent=1) + "\n")
     if len(shares) == 1:
         draw_heatmap(shares[first], out / "layer_weights.png", f"What each layer reads: {first}")
     else:
@@ -33,13 +32,13 @@ def write_shares(out: Path, shares: dict[str, Shares]) -> None:
 
 
 def write_pruning(out: Path, pairs: int, results: dict[str, list[Row]]) -> None:
-    """`pruning.json` and `pruning.png`; `pairs` is how many were scored."""
-    write_whole(out / "pruning.json", json.dumps({"pairs": pairs, "models": results}, indent=1) + "\n")
+    """Write `pruning.json` and `pruning.png`; `pairs` is the number of scored pairs."""
+    write_text(out / "pruning.json", json.dumps({"pairs": pairs, "models": results}, indent=1) + "\n")
     save(pruning_picture(results), out / "pruning.png")
 
 
 def beside_each_other(shares: dict[str, Shares]) -> Figure:
-    """One heatmap a model."""
+    """One heatmap for each model."""
     figure = small_multiples(list(enumerate(shares.values())), "What each layer reads", len(shares))
     for axes, name in zip(figure.axes, shares):
         axes.set_title(literal(name), fontsize=9, color=INK)
@@ -47,7 +46,7 @@ def beside_each_other(shares: dict[str, Shares]) -> Figure:
 
 
 def shares_table(shares: dict[str, Shares]) -> str:
-    """Shares of every source, and how far each layer is from the first model's."""
+    """Table of the shares of every source, and of each layer's distance to the first model's."""
     first, lines = next(iter(shares.values())), []
     for name, rows in shares.items():
         width = max(map(len, rows.values()))
@@ -61,7 +60,7 @@ def shares_table(shares: dict[str, Shares]) -> str:
 
 
 def pruning_table(results: dict[str, list[Row]]) -> str:
-    """Accuracies by threshold."""
+    """Table of accuracies by threshold."""
     lines = []
     for name, rows in results.items():
         lines += ["", f"{name}: accuracy in % (mean over paradigms) with shares below a threshold pruned"]
@@ -77,7 +76,7 @@ def pruning_table(results: dict[str, list[Row]]) -> str:
 
 
 def pruning_picture(results: dict[str, list[Row]]) -> Figure:
-    """Accuracy over threshold with all layers pruned, one line a model with its 95 % interval."""
+    """Accuracy by threshold with all layers pruned: one line for each model, with its 95 % interval."""
     figure = new_figure(7.2, 4.2)
     axes = figure.add_subplot()
     for number, (name, rows) in enumerate(results.items()):
@@ -88,7 +87,7 @@ def pruning_picture(results: dict[str, list[Row]]) -> Figure:
         axes.fill_between(x, low, high, color=SERIES[number % len(SERIES)], alpha=0.15, linewidth=0)
         axes.plot(x, y, marker="o", markersize=4, color=SERIES[number % len(SERIES)], label=literal(name))
     axes.axhline(0.5, color=MUTED, linestyle="--", linewidth=1, label="chance (0.5)")
-    axes.set_title("Minimal pairs with small layer weights pruned", loc="left", color=INK, fontsize=11)
+    set_title(figure, "Minimal pairs with small layer weights pruned")
     axes.set_xlabel("shares below this are pruned", color=INK)
     axes.set_ylabel("accuracy (mean over paradigms)", color=INK)
     axes.grid(color=GRID, linewidth=0.8)

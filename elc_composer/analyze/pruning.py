@@ -1,4 +1,4 @@
-"""Layer weights of a finished model: reading them, comparing them, and pruning the small ones."""
+"""Reads, compares and prunes the layer weights of a finished model."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ Shares = Mapping[str, list[float]]
 
 
 def weight_vectors(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Layer label (`1`, `2`, ..., `head`) -> its weights `[sources]` before the softmax; empty for variants without."""
+    """Layer label (`1`, `2`, ..., `head`) -> its weights before the softmax, `[sources]`; may be empty."""
     found = {name: parameter for name, parameter in model.named_parameters() if name.split(".")[-1] == NAME}
     return {label: found[name] for name, label in layer_labels(found).items()}
 
 
-def layer_shares(model: nn.Module) -> dict[str, list[float]]:
+def shares_by_layer(model: nn.Module) -> dict[str, list[float]]:
     """Layer label -> shares of its sources, which sum to 1."""
     return {label: _softmax(weights) for label, weights in weight_vectors(model).items()}
 
 
 def kept_sources(shares: Sequence[float], threshold: float) -> list[bool]:
-    """Which sources stay: those of at least `threshold`, and always the largest (of equals the first)."""
+    """True for each source that stays: shares of at least `threshold`, and the largest (the first of equal ones)."""
     largest = max(range(len(shares)), key=lambda source: shares[source])
     return [share >= threshold or source == largest for source, share in enumerate(shares)]
 
 
 def pruned(model: nn.Module, threshold: float, layers: Sequence[str] | None = None) -> nn.Module:
-    """A copy of the model in which sources with a share below `threshold` are read no more.
+    """A copy of the model that does not read sources with a share below `threshold`.
 
-    Their weights become -inf, so that their share is zero exactly and the others keep their proportions and sum to 1.
+    Their weights become -inf: their shares are exactly zero, the others keep their proportions and sum to 1.
 
     Args:
-        model: with layer weights; stays as it is.
+        model: a model with layer weights; it is not changed.
         threshold: between 0 and 1.
-        layers: labels of the layers to prune; None prunes all, and the head's mix where the variant has one.
+        layers: labels of the layers to prune; None prunes all, and the head's mix if the variant has one.
     """
     result = copy.deepcopy(model)
     for label, weights in weight_vectors(result).items():
@@ -51,13 +51,13 @@ def pruned(model: nn.Module, threshold: float, layers: Sequence[str] | None = No
 
 @torch.no_grad()
 def drop_small(weights: Tensor, threshold: float) -> None:
-    """Put -inf in place of weights whose softmax share is below `threshold`; `weights` `[sources]` is changed."""
+    """Set weights whose softmax share is below `threshold` to -inf, in place; `weights` is `[sources]`."""
     kept = torch.tensor(kept_sources(_softmax(weights), threshold), device=weights.device)
     weights.masked_fill_(~kept, -math.inf)
 
 
 def count_pruned(shares: Shares, threshold: float, layers: Sequence[str] | None = None) -> tuple[int, float]:
-    """How many sources `pruned` takes away, and the largest share that a layer loses by it."""
+    """Number of sources that `pruned` removes, and the largest share that a layer loses."""
     number, largest = 0, 0.0
     for label, row in shares.items():
         if layers is None or label in layers:
@@ -67,7 +67,7 @@ def count_pruned(shares: Shares, threshold: float, layers: Sequence[str] | None 
 
 
 def describe_shares(shares: Shares) -> dict[str, dict[str, float]]:
-    """For each layer: entropy (nats), mean source, share of the embedding and of the layer before, largest source."""
+    """For each layer: entropy (nats), mean source, share of the embedding and of the previous layer, largest source."""
     found = {}
     for label, row in shares.items():
         found[label] = {
@@ -81,7 +81,7 @@ def describe_shares(shares: Shares) -> dict[str, dict[str, float]]:
 
 
 def distance(one: Shares, other: Shares) -> dict[str, float]:
-    """Total variation distance (0 to 1) of each layer that both have with as many sources."""
+    """Total variation distance (0 to 1) of each layer that has equally many sources in both models."""
     return {
         label: sum(abs(a - b) for a, b in zip(row, other[label])) / 2
         for label, row in one.items()

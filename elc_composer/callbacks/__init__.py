@@ -1,4 +1,4 @@
-"""Callbacks for any Composer project: what layers read, how weights are spread, a run's metrics, faults and its end."""
+"""Callbacks for any Composer project: layer weights, weight distributions, metrics file, bad-loss guard, SIGTERM."""
 
 from elc_composer.callbacks.data_wait import DataWaitMonitor
 from elc_composer.callbacks.gradient_norm import GradientNorm

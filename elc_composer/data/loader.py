@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from elc_composer.data.paths import resolve_all
 from elc_composer.data.positions import LabelPositions
 from elc_composer.data.streaming.checked_stream import CheckedStream
 from elc_composer.data.streaming.dataset import SegmentDataset
+from elc_composer.data.workers import StopFlag, close_at_exit, forget
 
 NO_LABELS = 1e-30
 """Weight of a microbatch without labels."""
@@ -31,6 +31,20 @@ class WholeEpochLoader(StreamingDataLoader):
     """StreamingDataLoader for which an epoch with too few batches is an error, not the epoch's end."""
 
     dataset: SegmentDataset
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._stop = StopFlag()
+        if options.get("num_workers"):
+            options.setdefault("worker_init_fn", self._stop.init_worker)
+        super().__init__(*args, **options)
+
+    def _get_iterator(self) -> Any:
+        # Private in torch 2.7.0, but the only place between the start of the workers and the first batch: a Ctrl-C in
+        # between would leave workers that nobody ends.
+        self._stop.clear()
+        iterator = super()._get_iterator()
+        close_at_exit(self)
+        return iterator
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The epoch's batches.
@@ -55,10 +69,27 @@ class WholeEpochLoader(StreamingDataLoader):
             )
 
     def close(self) -> None:
-        """End the worker processes now; left to the garbage collector that takes five seconds each."""
-        self.__del__()
-        self._iterator = None
+        """End the worker processes and the download threads, release the cache folders; may be called twice.
+
+        Called at interpreter exit for every loader that has been iterated.
+        """
+        self._stop_workers()
         self.dataset.release()
+        forget(self)
+
+    def _stop_workers(self) -> None:
+        self._stop.set()
+        iterator: Any = self._iterator
+        self._iterator = None
+        if iterator is not None:
+            # torch 2.7.0 has no public way to end persistent workers.
+            iterator._shutdown_workers()
+
+    def __del__(self) -> None:
+        # Overrides StreamingDataLoader's (0.13.0), which does not tell the workers to obey the SIGTERM that torch sends
+        # to a worker that is busy for five seconds more. An __init__ that raised leaves no `_iterator`.
+        if hasattr(self, "_iterator"):
+            self._stop_workers()
 
 
 class SegmentArray(Dataset[Segment]):
@@ -128,6 +159,7 @@ def build_train_loader(
     dataset = _open(
         config, tokens, seq_length, config.train_split, device_batch_size, config.shuffle, shuffle_seed + stage
     )
+    dataset.check_epoch()
     collator = MaskingCollator(
         seq_length=seq_length,
         masking=masking,
@@ -144,7 +176,6 @@ def build_train_loader(
             "prefetch_factor": config.prefetch_factor,
             "persistent_workers": True,
             "timeout": config.batch_timeout,
-            "worker_init_fn": _ignore_notice,
         }
     loader = WholeEpochLoader(
         dataset,
@@ -236,11 +267,6 @@ def _open(
 def _last_sentence(error: DataError) -> str:
     *before, last = str(error).strip().splitlines()
     return re.sub(r"^[\w.]+: ", "", last) if before else last
-
-
-def _ignore_notice(worker: int) -> None:
-    # A notice of pre-emption often goes to all processes of a job; the ranks still need their workers for a batch.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _stage_seed(seed: int, stage: int) -> int:

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from elc_composer.common.addresses import local_path, parse_optional_address
 from elc_composer.common.errors import ConfigError
 from elc_composer.data.config import DataConfig, StreamConfig
 
@@ -25,11 +26,6 @@ class StreamPlace:
         return f"{self.remote or self.local}/{self.split}"
 
 
-def is_address(path: str) -> bool:
-    """Whether it names object storage rather than a folder."""
-    return "://" in path and not path.startswith("file://")
-
-
 def resolve(stream: StreamConfig, seq_length: int, split: str) -> StreamPlace:
     """The place of a stream's segments of `seq_length`.
 
@@ -43,8 +39,9 @@ def resolve(stream: StreamConfig, seq_length: int, split: str) -> StreamPlace:
     root = stream.remote or stream.local
     if root is None:
         raise ConfigError("data.streams: a stream needs remote or local, the folder that streaming_prep wrote.")
-    root = root.removeprefix("file://").rstrip("/")
-    if stream.remote is None or (stream.local is None and not is_address(root)):
+    address = parse_optional_address(root, "data.streams: remote")
+    root = local_path(root).rstrip("/") if address is None else str(address)
+    if stream.remote is None or (stream.local is None and address is None):
         return StreamPlace(None, str(Path(root).resolve() / folder), split)
     cache = stream.local or str(
         Path(tempfile.gettempdir()) / "elc_composer_cache" / hashlib.sha256(root.encode()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""Pictures of a run, drawn with matplotlib's Agg canvas and no global state."""
+"""Pictures of a run, drawn with matplotlib's Agg canvas and without global state."""

@@ -1,4 +1,4 @@
-"""Curves of a run's metrics over its steps."""
+"""Line charts of a run's metrics over its steps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save
+from elc_composer.figures.canvas import GRID, INK, MUTED, SERIES, literal, new_figure, save, set_title
 
 History = Mapping[str, Sequence[tuple[int, float]]]
 """Name -> (step, value) pairs."""
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
-    """Mean over the `window` values around each one, as many on either side; fewer near the ends."""
+    """Running mean over `window` values, centred; near the ends over fewer, as many on either side."""
     sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
     at = np.arange(len(values))
     reach = np.minimum(np.minimum(at, len(values) - 1 - at), window // 2)
@@ -32,14 +32,14 @@ def curves(
     ylim: tuple[float, float] | None = None,
     chance: float | None = None,
 ) -> Figure:
-    """One line a metric over steps.
+    """A chart with one line per metric.
 
     Args:
-        history: the metrics; see `read_metrics`.
-        title: stands above.
-        ylabel: what the values are, with their unit.
-        labels: names to show instead of the metrics' own.
-        window: above 1, values are drawn pale and their running mean over so many of them strong.
+        history: metric name -> (step, value) pairs.
+        title: title above the chart.
+        ylabel: label of the value axis, with the unit.
+        labels: legend entries, for metrics that are not shown by their own name.
+        window: values of the running mean; above 1 it is drawn as well, and the values themselves faintly.
         ylim: ends of the value axis.
         chance: a value to mark with a dashed line, such as 0.5 for minimal pairs.
     """
@@ -59,7 +59,7 @@ def curves(
         axes.plot(steps, values, style, color=color, label=label, linewidth=1.8, marker=marker, markersize=3.5)
     if chance is not None:
         axes.axhline(chance, color=MUTED, linestyle="--", linewidth=1, label=f"chance ({chance:g})")
-    axes.set_title(literal(title), loc="left", color=INK, fontsize=11)
+    set_title(figure, title)
     axes.set_xlabel("step", color=INK)
     axes.set_ylabel(literal(ylabel), color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
@@ -89,5 +89,5 @@ def draw_curves(
     ylim: tuple[float, float] | None = None,
     chance: float | None = None,
 ) -> Path:
-    """`curves`, written to `path` as PNG."""
+    """Write `curves` to `path` as PNG."""
     return save(curves(history, title, ylabel, labels, window, ylim, chance), path)

@@ -1,6 +1,6 @@
-"""Layer-by-source heatmaps: what each layer reads of the embedding and of every earlier layer.
+"""Layer-by-source heatmaps: the shares of the embedding and of every earlier layer in what each layer reads.
 
-After the figure of layer contributions in Georges Gabriel Charpentier & Samuel 2023.
+Modelled on the figure of layer contributions in Georges Gabriel Charpentier & Samuel 2023.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from elc_composer.figures.canvas import INK, MUTED, literal, new_figure, pixels, save
+from elc_composer.common.files import atomic_file
+from elc_composer.figures.canvas import INK, MUTED, literal, new_figure, pixels, save, set_title
 
 Rows = Mapping[str, Sequence[float]]
 """Layer label -> its shares of sources 0 (embedding), 1 (layer 1), ..."""
@@ -29,7 +30,8 @@ def _matrix(rows: Rows) -> np.ndarray:
 
 
 def _paint(axes: Axes, matrix: np.ndarray) -> AxesImage:
-    # shares span three orders of magnitude: the root keeps small ones apart, and fixed ends make pictures comparable
+    # Shares span three orders of magnitude: the square root keeps small ones apart. Fixed ends keep pictures
+    # comparable.
     image = axes.imshow(matrix, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=1.0), aspect="equal")
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -42,7 +44,7 @@ def _source_names(count: int) -> list[str]:
 
 
 def heatmap(rows: Rows, title: str, value: str = "share of the layer's input") -> Figure:
-    """Rows are layers, columns are sources, the number in a cell is the share (0 to 1); `value` names what it is."""
+    """A heatmap of shares (0 to 1): rows are layers, columns are sources; `value` is the label of the colour bar."""
     matrix = _matrix(rows)
     layers, sources = matrix.shape
     cell = 0.52 if sources <= 16 else 0.4 if sources <= 30 else 0.22
@@ -55,7 +57,7 @@ def heatmap(rows: Rows, title: str, value: str = "share of the layer's input") -
     axes.set_yticks(range(0, layers, every), [literal(row) for row in list(rows)[::every]])
     axes.set_xlabel("source (emb: the embedding; n: layer n's output)", color=INK)
     axes.set_ylabel("layer", color=INK)
-    axes.set_title(literal(title), color=INK, loc="left", fontsize=11)
+    set_title(figure, title)
     if sources <= 30:
         for y, x in zip(*np.nonzero(~np.isnan(matrix))):
             share = matrix[y, x]
@@ -69,7 +71,7 @@ def heatmap(rows: Rows, title: str, value: str = "share of the layer's input") -
 
 
 def small_multiples(history: Sequence[tuple[int, Rows]], title: str, count: int = 8) -> Figure:
-    """`count` moments of training side by side, evenly spread over `history` (step, rows), first and last kept."""
+    """At most `count` heatmaps side by side, evenly spaced over `history` (step, rows), with the first and the last."""
     picks = sorted({round(i) for i in np.linspace(0, len(history) - 1, min(count, len(history)))})
     columns = min(4, len(picks))
     lines = -(-len(picks) // columns)
@@ -87,7 +89,7 @@ def small_multiples(history: Sequence[tuple[int, Rows]], title: str, count: int 
         axes.set_xticks(range(0, len(names), every), names[::every], fontsize=7)
         axes.set_yticks(range(0, len(rows), every), [literal(row) for row in list(rows)[::every]], fontsize=7)
         axes.set_title(f"step {step:,}", fontsize=9, color=INK)
-    figure.suptitle(literal(title), color=INK, fontsize=11)
+    set_title(figure, title)
     figure.supxlabel("source", fontsize=9, color=INK)
     figure.supylabel("layer", fontsize=9, color=INK)
     if image is not None:
@@ -99,22 +101,22 @@ def small_multiples(history: Sequence[tuple[int, Rows]], title: str, count: int 
 def animate(
     history: Sequence[tuple[int, Rows]], path: Path | str, title: str, frames: int = 60, seconds: float = 8.0
 ) -> Path:
-    """Write a GIF of at most `frames` heatmaps evenly spread over `history`; the last one stays for two seconds."""
+    """Write a GIF of at most `frames` heatmaps, evenly spaced over `history`; the last one stays for two seconds."""
     picks = sorted({round(i) for i in np.linspace(0, len(history) - 1, min(frames, len(history)))})
     images = [Image.fromarray(pixels(heatmap(history[i][1], f"{title}, step {history[i][0]:,}"))) for i in picks]
     each = int(1000 * seconds / len(images))
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     durations = [each] * (len(images) - 1) + [2000]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0, format="GIF")
+    with atomic_file(path) as file:
+        images[0].save(file, save_all=True, append_images=images[1:], duration=durations, loop=0, format="GIF")
     return path
 
 
 def draw_heatmap(rows: Rows, path: Path | str, title: str, value: str = "share of the layer's input") -> Path:
-    """`heatmap`, written to `path` as PNG."""
+    """Write `heatmap` to `path` as PNG."""
     return save(heatmap(rows, title, value), path)
 
 
 def draw_small_multiples(history: Sequence[tuple[int, Rows]], path: Path | str, title: str, count: int = 8) -> Path:
-    """`small_multiples`, written to `path` as PNG."""
+    """Write `small_multiples` to `path` as PNG."""
     return save(small_multiples(history, title, count), path)

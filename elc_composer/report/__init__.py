@@ -1,1 +1,1 @@
-"""A run, or several side by side, as one HTML page that needs no network; pictures and CSV besides."""
+"""Report of one or several runs: an offline HTML page, PNG pictures and CSV tables."""

@@ -1,4 +1,4 @@
-"""The model as Composer's Trainer wants it: loss, metrics, FLOPs, and which modules are sharded or checkpointed."""
+"""The model as a ComposerModel: loss, evaluation metrics, FLOPs, and the units of sharding and checkpointing."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ class ElcComposerModel(ComposerModel):
     """Masked-language modelling with an `ElcForMaskedLM`.
 
     A batch is a dict of `input_ids` `[B, T]` int64, `attention_mask` `[B, T]` bool and `labels` `[B, T]` int64, -100
-    where nothing is predicted. The head runs at labelled positions only: those of the batch's `masked_positions` `[M]`
-    (flat in B * T, all labels among them; see `LabelPositions`), or, without these, where labels are found, which makes
-    the host wait for the device. The loss is the mean cross-entropy in nats
-    over these; with `Trainer(accumulate_train_batch_on_tokens=True)` it is the mean over the global batch, however
-    that is cut.
+    where nothing is predicted. The head runs at the positions `masked_positions` `[M]` of the batch (flat in B * T, all
+    labels among them; see `LabelPositions`). Without that key it runs at the labelled positions, and finding them makes
+    the host wait for the device. The loss is the mean cross-entropy in nats over the labels of the batch. With
+    `Trainer(accumulate_train_batch_on_tokens=True)` and `count_tokens` in the DataSpec it is the mean over the labels
+    of the global batch, however that is split into microbatches and over ranks. `label_smoothing` applies to the
+    training loss only.
 
-    With `label_smoothing` the training loss alone is smoothed.
-
-    Metrics of an evaluation: `LanguageCrossEntropy`, `LanguagePerplexity`, `MaskedAccuracy`, and those given as
-    `metrics`, which see every batch through `metric.update(batch, outputs)` where they say so (`takes_batch`).
+    Evaluation metrics are `LanguageCrossEntropy`, `LanguagePerplexity`, `MaskedAccuracy`, and those given as `metrics`.
+    A metric with a true attribute `takes_batch` gets each batch through `metric.update(batch, outputs)`.
     """
 
     def __init__(
@@ -44,7 +43,8 @@ class ElcComposerModel(ComposerModel):
             **language_metrics(),
             **(metrics or {}),
         }
-        # Composer looks these up on the wrapped model itself; setattr keeps them out of the exported model's code.
+        # Composer looks these hooks up on the wrapped model, not on the ComposerModel. setattr keeps them out of the
+        # model's own code, which is exported.
         for hook in ("fsdp_wrap_fn", "activation_checkpointing_fn"):
             setattr(self.model, hook, is_layer)
         setattr(self.model, "param_init_fn", self.model._init_weights)  # noqa: B010
@@ -74,7 +74,10 @@ class ElcComposerModel(ComposerModel):
         return outputs.loss
 
     def get_metrics(self, is_train: bool = False) -> dict[str, Metric]:
-        """None in training (the loss is logged anyway, and metrics would synchronize each step)."""
+        """The evaluation metrics; none for training, where Composer's metrics synchronize the device in each step.
+
+        The callback `StepMetrics` logs the accuracy of training steps.
+        """
         return {} if is_train else self.eval_metrics
 
     def update_metric(self, batch: Batch, outputs: MaskedLMOutput, metric: Metric) -> None:
@@ -82,7 +85,7 @@ class ElcComposerModel(ComposerModel):
         if getattr(metric, "takes_batch", False):
             metric.update(batch, outputs)
         else:
-            # The metrics leave out -100, which the label of a position is that was only added.
+            # Positions that only fill up `masked_positions` have the label -100, which the metrics ignore.
             metric.update(outputs.logits, batch["labels"].flatten()[label_positions(batch)])
 
     def flops_per_batch(self, batch: Batch) -> int:
@@ -107,12 +110,15 @@ def language_metrics() -> dict[str, Metric]:
 
 
 def label_positions(batch: Batch) -> Tensor:
-    """The batch's `masked_positions`, or the labelled ones `[M]` int64."""
+    """The batch's `masked_positions`, or without that key its labelled positions, `[M]` int64."""
     if "masked_positions" in batch:
         return batch["masked_positions"]
     return (batch["labels"].flatten() != -100).nonzero().flatten()
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Layers are the units of sharding and of activation checkpointing; the tied embedding stays with the root."""
+    """True for a transformer layer, the unit of sharding and activation checkpointing.
+
+    The tied embedding is no unit of its own: it stays with the root module.
+    """
     return isinstance(module, ElcLayer)

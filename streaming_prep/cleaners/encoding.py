@@ -13,7 +13,7 @@ PIECE = 1_000
 def fix_encoding(text: str) -> str:
     """Apply `ftfy.fix_text`: mojibake, HTML entities, curly quotes, ligatures, control characters, Unicode NFC.
 
-    The result may hold line breaks (of U+2028 or `&#10;`). A line of more than `LONG_LINE` characters is repaired in
+    The result may hold line breaks (of `&#10;`). A line of more than `LONG_LINE` characters is repaired in
     pieces of at most `PIECE` characters, which end at a space where they hold one.
     """
     # In ASCII text ftfy changes entities and control characters only.

@@ -45,14 +45,14 @@ def test_segments_are_framed_and_padded(pad_to: str) -> None:
     assert batch["label_counts"] == (batch["labels"] != IGNORED).sum(1).tolist()
 
 
-def test_a_batch_larger_than_a_block_is_masked_the_same() -> None:
+def test_blocks_do_not_change_the_masks() -> None:
     many = samples([5] * (BLOCK + 9))
     whole, tail = COLLATOR(many), COLLATOR(many[BLOCK - 3 :])
     torch.testing.assert_close(whole["labels"][BLOCK - 3 :], tail["labels"])
     torch.testing.assert_close(whole["input_ids"][BLOCK - 3 :], tail["input_ids"])
 
 
-def test_short_p_cuts_that_share_to_a_uniform_length() -> None:
+def test_short_p_cuts_its_share_of_segments_to_uniform_lengths() -> None:
     n, size = 6000, 50
     collator = replace(COLLATOR, seq_length=size + 2, short_p=0.1)
     lengths = np.array(collator(samples([size] * n))["token_counts"]) - 2
@@ -113,3 +113,11 @@ def test_error_for_samples_of_two_dimensions() -> None:
     given[1]["input_ids"] = np.full((2, 3), 9)
     with pytest.raises(DataError, match=r"sample 41 is of shape \(2, 3\) and type int64; it must be a one-dimensional"):
         COLLATOR(given)
+
+
+def test_evaluation_uses_the_masking_probability_of_the_end_of_the_run() -> None:
+    config = MaskingConfig(strategy="token", probability=0.01, final_probability=0.99)
+    given = samples([10] * 50)
+    fixed = replace(COLLATOR, masking=config, fixed=True)
+    assert sum(fixed(given)["label_counts"]) > 450 > 50 > sum(replace(fixed, fixed=False)(given)["label_counts"])
+    assert fixed([replace_epoch(sample, 3) for sample in given])["label_counts"] == fixed(given)["label_counts"]

@@ -21,7 +21,7 @@ from elc_composer.data.streaming.dataset import checked_stream as checked_stream
 from tests.data.prepared import TOKENS, VOCAB_SIZE
 from tests.faults.conftest import SAMPLES
 from tests.faults.proxy import Always, Fault, FaultyProxy, Script
-from tests.faults.s3 import BUCKET, LocalS3
+from tests.faults.s3 import LocalS3
 
 BATCH, LENGTH = 8, 16
 MASKING = MaskingConfig(probability=0.4)
@@ -189,7 +189,7 @@ def test_a_bucket_that_vanishes(workers: int, server: LocalS3, address: str, pro
         def choose(self, method: str, path: str) -> None:
             if "shard.00001" not in path and ".mds" in path:
                 for key in server.keys(tmp_path.name):
-                    server.client.delete_object(Bucket=BUCKET, Key=key)
+                    server.delete(key)
 
     proxied(Vanishing())
     began = time.monotonic()

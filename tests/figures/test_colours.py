@@ -1,17 +1,16 @@
-"""Curves are told apart by readers of any colour vision, on the page and in pictures, and stand out from the ground."""
+"""Colours of curves and cells: distinguishable with any kind of colour vision, with enough contrast."""
 
 from __future__ import annotations
 
-import re
-from importlib.resources import files
 from itertools import combinations
 
 import numpy as np
 import pytest
 
 from elc_composer.figures.canvas import SERIES
+from elc_composer.report.theme import THEMES, mix
 
-# linear RGB as it is seen; Machado, Oliveira and Fernandes 2009, severity 1
+# matrices on linear RGB; Machado, Oliveira and Fernandes 2009, severity 1
 VISION = {
     "usual": np.eye(3),
     "protanopia": np.array(
@@ -45,17 +44,13 @@ def contrast(one: str, other: str) -> float:
 
 
 def palettes() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Ground and curves: of pictures, and of the page's light, dark and printed form, in that order of its styles."""
-    style = (files("elc_composer.report") / "template" / "style.css").read_text(encoding="utf-8")
+    """Background and curves of pictures and of the page's themes."""
     found = {"pictures": ("#ffffff", SERIES)}
-    for name, block in zip(("light", "dark", "print"), re.findall(r":root \{(.*?)\}", style, re.DOTALL)):
-        (ground,) = re.findall(r"--card: (#\w{6})", block)
-        found[name] = (ground, tuple(re.findall(r"--s\d: (#\w{6})", block)))
-    return found
+    return found | {name: (theme.card, theme.series) for name, theme in THEMES.items()}
 
 
 @pytest.mark.parametrize("where", ["pictures", "light", "dark", "print"])
-def test_curves_are_told_apart(where: str) -> None:
+def test_curves_are_distinguishable(where: str) -> None:
     ground, colours = palettes()[where]
     assert len(colours) == 8
     assert all(contrast(colour, ground) >= 3 for colour in colours)
@@ -65,4 +60,22 @@ def test_curves_are_told_apart(where: str) -> None:
 
 
 def test_pictures_and_the_page_have_the_same_colours() -> None:
-    assert palettes()["light"][1] == palettes()["print"][1] == SERIES
+    assert THEMES["light"].series == THEMES["print"].series == SERIES
+
+
+@pytest.mark.parametrize("name", THEMES)
+@pytest.mark.parametrize("tone", ["heat", "low"])
+def test_numbers_are_readable_on_cells_of_any_strength(name: str, tone: str) -> None:
+    """WCAG 2 requires a contrast of 4.5 for small text."""
+    theme = THEMES[name]
+    turn = getattr(theme, f"{tone}_turn")
+    for strength in np.linspace(0, 1 if tone == "heat" else 0.9, 100):
+        ink = theme.on_strong if strength > turn else theme.on_pale
+        assert contrast(ink, mix(theme.card, getattr(theme, tone), strength)) >= 4.5
+
+
+def test_text_is_readable_on_every_theme() -> None:
+    for theme in THEMES.values():
+        for ink in (theme.ink, theme.muted, theme.warn):
+            assert contrast(ink, theme.card) >= 4.5
+            assert contrast(ink, theme.page) >= 4.5

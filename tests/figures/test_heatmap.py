@@ -113,3 +113,33 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     assert shown._preprocess_math(shown.get_text()) == (f" {name}", False)
     draw_heatmap({name: [1.0]}, tmp_path / "heatmap.png", name)
     draw_small_multiples([(0, {name: [1.0]})], tmp_path / "several.png", name)
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "What each layer's input consists of, step 2,200",
+        "a_run_name_without_any_space_" * 6,
+        "words of a long title " * 12,
+        "W" * 80,
+    ],
+)
+def test_titles_are_not_cut(title: str) -> None:
+    figures = {
+        "heatmap": heatmap({"1": [1.0], "2": [0.5, 0.5]}, title),
+        "small multiples": small_multiples([(0, {"1": [1.0]})], title),
+        "curves": curves({"loss": [(0, 1.0), (1, 2.0)]}, title),
+    }
+    for name, figure in figures.items():
+        pixels(figure)
+        (box,) = [text.get_window_extent() for text in figure.texts if text.get_text().startswith(title[:5])]
+        assert box.x0 >= 0, name
+        assert box.x1 <= figure.bbox.x1, name
+        assert box.y1 <= figure.bbox.y1, name
+        assert all(axes.get_tightbbox().y1 <= box.y0 for axes in figure.axes if axes.axison), name
+
+
+def test_lone_surrogates_in_names_are_drawn_as_question_marks() -> None:
+    figure = curves({"a\ud800": [(0, 1.0)]}, "title \udcff", "unit \ud800")
+    pixels(figure)
+    assert figure.axes[0].get_legend().get_texts()[0].get_text() == "a?"

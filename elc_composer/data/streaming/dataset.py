@@ -32,7 +32,7 @@ from streaming.base.dataset import _ShardState
 from streaming.base.world import World
 
 from elc_composer.common.errors import ConfigError, DataError
-from elc_composer.common.storage import LONGEST_PAUSE, Unreachable, patiently
+from elc_composer.common.storage import LONGEST_PAUSE, Unreachable, retry
 from elc_composer.data.collate import Segment
 from elc_composer.data.samples import problem_of
 from elc_composer.data.streaming.cache_limit import check_cache_limit
@@ -40,6 +40,10 @@ from elc_composer.data.streaming.checked_stream import CheckedStream
 from elc_composer.data.streaming.shared_prefix import CacheFolders, random_prefixes
 
 log = logging.getLogger(__name__)
+
+
+REPORTED_SHARE = 0.01
+"""Share of an epoch's samples above which those left out are reported."""
 
 
 class SegmentDataset(StreamingDataset):
@@ -56,7 +60,7 @@ class SegmentDataset(StreamingDataset):
 
     Raises:
         ConfigError: for a cache limit below what is in use at once.
-        DataError: where the streams have fewer samples than one batch over all ranks, or another run has their cache.
+        DataError: another run uses the cache.
     """
 
     streams: list[CheckedStream]
@@ -79,6 +83,10 @@ class SegmentDataset(StreamingDataset):
                 super().__init__(streams=streams, batch_size=batch_size, **options)
             if in_place := sum(stream.bytes_in_place for stream in streams):
                 self.cache_usage -= in_place
+            if self.num_canonical_nodes is None:
+                # Streaming's own default, which 0.13.0 sets in the workers only: the rank would count other batches.
+                per_node = 64 if self.shuffle_algo in ("py1s", "py2s") else 1
+                self.num_canonical_nodes = per_node * World.detect().num_nodes
             if self.cache_limit:
                 check_cache_limit(self, workers)
         except BaseException as error:
@@ -94,11 +102,6 @@ class SegmentDataset(StreamingDataset):
         self._prepared: set[int] = set()
         self._checked: set[int] = set()
         self._failed: dict[int, tuple[float, Exception]] = {}
-        if self.batches_per_epoch < 1:
-            raise DataError(
-                f"{self.names} give {self.epoch_size} samples an epoch, fewer than the global batch of "
-                f"{self.global_batch_size}: lower the batch size or repeat the streams (data.streams: repeat)."
-            )
 
     @property
     def names(self) -> str:
@@ -113,9 +116,43 @@ class SegmentDataset(StreamingDataset):
     @property
     def batches_per_epoch(self) -> int:
         """Batches of every rank in an epoch, whatever the number of workers."""
-        rows = self.num_canonical_nodes or self.world.num_nodes
-        # The order visits the canonical nodes in turn; only its last visit can hold repeated samples.
-        return self.epoch_size // rows * rows // self.global_batch_size
+        return self._unrepeated_samples // self.global_batch_size
+
+    @property
+    def _unrepeated_samples(self) -> int:
+        # The order takes one sample of each canonical node in turn. Nodes differ by one sample at most, and Streaming
+        # repeats samples to make them equal: only the last turn can hold repeated ones.
+        assert self.num_canonical_nodes is not None
+        return self.epoch_size // self.num_canonical_nodes * self.num_canonical_nodes
+
+    def check_epoch(self) -> None:
+        """Report the samples that an epoch leaves out, if they are more than 1 %; log it on the first rank.
+
+        Raises:
+            DataError: an epoch without a whole batch.
+        """
+        batch, size, whole = self.global_batch_size, self.epoch_size, self._unrepeated_samples
+        if size < batch:
+            raise DataError(
+                f"{self.names} give {size} samples an epoch, fewer than the global batch of {batch}: lower the batch "
+                "size or repeat the streams (data.streams: repeat)."
+            )
+        rounding = f"data.num_canonical_nodes is {self.num_canonical_nodes}, and each node needs equally many"
+        if whole < batch:
+            raise DataError(
+                f"{self.names} give {size} samples an epoch, of which {whole} can be used ({rounding}), fewer than the "
+                f"global batch of {batch}: lower data.num_canonical_nodes to {size // batch * batch} or less, or the "
+                "batch size."
+            )
+        used = self.batches_per_epoch * batch
+        if size - used > REPORTED_SHARE * size and self.world.is_leader:
+            reasons = [f"{whole - used} fill no global batch of {batch}"] * (used < whole)
+            reasons += [f"{size - whole} because {rounding}"] * (whole < size)
+            share = f"{size - used:,} ({(size - used) / size:.1%})"
+            log.warning(
+                f"{self.names}: an epoch uses {used:,} of its {size:,} samples and leaves out {share}, "
+                f"{'other ones' if self.shuffle else 'the same ones'} each time: {' and '.join(reasons)}"
+            )
 
     def __len__(self) -> int:
         """Samples of this rank in an epoch."""
@@ -197,7 +234,7 @@ class SegmentDataset(StreamingDataset):
             DataError: naming the shard.
         """
         if blocking:
-            patiently(lambda: self._prepare_now(shard_id), self.outage_tolerance)
+            retry(lambda: self._prepare_now(shard_id), self.outage_tolerance)
             self._prepared.add(shard_id)
             return
         # The thread that downloads ahead asks for every sample, each time through a lock file.

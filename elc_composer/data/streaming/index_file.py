@@ -10,10 +10,11 @@ from typing import Any
 
 from streaming.base.format import get_index_basename
 
+from elc_composer.common.addresses import is_address
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import Unreachable, fetch
 from elc_composer.data.config import DataConfig
-from elc_composer.data.paths import StreamPlace, is_address
+from elc_composer.data.paths import StreamPlace
 
 
 def read_index(place: StreamPlace, config: DataConfig) -> dict[str, Any]:

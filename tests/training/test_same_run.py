@@ -37,7 +37,7 @@ def continue_with(folder: Path, *overrides: str) -> None:
         ("gradient_clip_norm=null", "another gradient_clip_norm"),
         ("label_smoothing=0.1", r"another label_smoothing \(0.0 there, 0.1 here"),
         ("data.short_p=0.5", r"another data \(short_p: "),
-        ("data.shuffle_seed=9", r"another data \(shuffle_seed: None there, 9 here"),
+        ("data.shuffle_seed=9", r"another data \(shuffle_seed: null there, 9 here"),
         ("data.streams.0.repeat=2", r"another data \(streams: "),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_run_of_an_earlier_version_resumes_again_from_the_record_of_this_one(t
 
 
 def test_error_for_other_masking_than_that_of_a_run_of_an_earlier_version(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"another masking \(max_spans: None there, 50 here\)"):
+    with pytest.raises(ConfigError, match=r"another masking \(max_spans: null there, 50 here\)"):
         resume_old(tmp_path, "masking.max_spans=50")
     with pytest.raises(ConfigError, match=r"another masking \(probability: 0\.2 there, 0\.3 here\)"):
         resume_old(tmp_path, "masking.probability=0.3")
