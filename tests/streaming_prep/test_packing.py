@@ -1,4 +1,4 @@
-"""Segments: equal to the published ones, and to a plain reference written sentence by sentence."""
+"""Packing: equality with the published segments and with a plain reference that adds sentence by sentence."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_published_equals_the_plain_reference(seed: int, longest: int) -> None:
 
 
 @pytest.mark.parametrize(("packing", "aware"), [("published", False), ("concat", False), ("concat", True)])
-def test_where_the_input_is_cut_into_blocks_has_no_meaning(packing: str, aware: bool) -> None:
+def test_the_segments_do_not_depend_on_the_blocks_of_the_input(packing: str, aware: bool) -> None:
     documents = random_documents(5, 30)
     lengths = as_lengths(documents)
     whole = packed(documents, [lengths], 16, packing, aware)
@@ -104,7 +104,7 @@ def test_empty_documents_give_no_segments() -> None:
 
 
 @pytest.mark.parametrize(("args", "word"), [((2, "concat"), "seq-length 2"), ((16, "best"), "'best'")])
-def test_impossible_settings_are_refused(args: tuple[int, str], word: str) -> None:
+def test_invalid_settings_are_refused(args: tuple[int, str], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         list(pack([], *args))
 

@@ -1,4 +1,4 @@
-"""The tokenizer: the published recipe, the same bytes every time, folders that transformers loads, its report."""
+"""Tokenizer training as published, equal bytes on every run, folders that transformers loads, and the report."""
 
 from __future__ import annotations
 
