@@ -5,8 +5,8 @@ from pathlib import Path
 from elc_composer.callbacks.minimal_pair_plot import MinimalPairPlot
 from elc_composer.evaluation.config import MinimalPairsConfig
 from elc_composer.evaluation.in_training.evaluators import minimal_pair_evaluators
-from tests.evaluation.test_in_training import logged, trainer
 from tests.evaluation.tiny import tiny_tokenizer, write_pairs
+from tests.evaluation.training_helpers import logged, trainer
 
 
 def run(tmp_path: Path, **changes):

@@ -6,29 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 
 from elc_composer.checkpoints.integrity import damage, sum_index
 from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point, set_aside
 from elc_composer.common.errors import ConfigError, DataError
-
-
-def save(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"weight": torch.arange(100.0)}, path)
-    return path
-
-
-def save_sharded(folder: Path) -> Path:
-    state = {"weight": torch.arange(100.0), "bias": torch.ones(7), "step": 3}
-    dcp.save(state, storage_writer=dcp.FileSystemWriter(folder), no_dist=True)
-    return folder
-
-
-def flip(path: Path, place: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
+from tests.checkpoints.damage import flip, save, save_sharded
 
 
 def test_newest_whole_checkpoint_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

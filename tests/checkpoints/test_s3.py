@@ -16,7 +16,7 @@ from elc_composer.checkpoints.s3 import Bucket, Mirror
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.s3 import ATTEMPTS, S3Prefix
 from elc_composer.common.storage import Unreachable
-from tests.checkpoints.test_resume_point import flip, save, save_sharded
+from tests.checkpoints.damage import flip, save, save_sharded
 from tests.faults.s3 import LocalS3, local_s3
 
 PREFIX = "runs/one"

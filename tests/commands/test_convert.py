@@ -19,7 +19,7 @@ from elc_composer.convert import convert, main
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.model.attention import RelativePositions
 from elc_composer.model_files import Hints, read_published
-from tests.commands.test_export import Intruder
+from tests.commands.intruder import Intruder
 from tests.conftest import require
 from tests.model.golden import golden_names, load_golden_model, relative_error
 

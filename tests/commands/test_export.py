@@ -18,6 +18,7 @@ from elc_composer.model_files import read_trainer_checkpoint
 from elc_composer.prepared.tokenizer_files import save_tokenizer
 from elc_composer.training.composer_model import ElcComposerModel
 from streaming_prep.train_tokenizer import train_tokenizer
+from tests.commands.intruder import Intruder
 from tests.foreign import run_elsewhere
 from tests.multirank.launch import launch
 
@@ -170,16 +171,6 @@ def test_a_truncated_checkpoint_is_refused(kept: float, trained: tuple[Path, Elc
     broken.write_bytes(content[: int(kept * len(content)) if kept < 1 else int(kept)])
     with pytest.raises(DataError, match=r"ep1-ba2-rank0\.pt"):
         read_trainer_checkpoint(broken, model.config)
-
-
-class Intruder:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, witness: Path) -> None:
-        self.witness = witness
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return exec, (f"open({str(self.witness)!r}, 'w').write('run')",)
 
 
 def test_a_hostile_checkpoint_is_not_run(trained: tuple[Path, ElcForMaskedLM], tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig
 from elc_composer.evaluation.in_training.evaluators import minimal_pair_evaluators
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.training.composer_model import ElcComposerModel
-from tests.evaluation.test_in_training import expected, logged
 from tests.evaluation.tiny import tiny_tokenizer, write_pairs
+from tests.evaluation.training_helpers import expected, logged
 
 
 def test_this_projects_model_needs_no_help(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.test_in_training import expected
 from tests.evaluation.tiny import tiny_bert, tiny_tokenizer, write_pairs
+from tests.evaluation.training_helpers import expected
 from tests.multirank.launch import launch
 
 pytestmark = pytest.mark.multirank

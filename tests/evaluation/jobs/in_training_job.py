@@ -15,8 +15,8 @@ from elc_composer.common.process_group import join_process_group
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig
 from elc_composer.evaluation.in_training.composer_models import with_minimal_pairs
 from elc_composer.evaluation.in_training.evaluators import minimal_pair_evaluators
-from tests.evaluation.test_in_training import PlainModel
 from tests.evaluation.tiny import tiny_bert, tiny_tokenizer
+from tests.evaluation.training_helpers import PlainModel
 
 
 def main(pairs: str, tokens_per_batch: str, fsdp: str, out: str) -> None:
