@@ -1,4 +1,4 @@
-"""Encoding by pieces: the same ids as the tokenizer's own, for the published and other tokenizers."""
+"""Encoding by pieces gives the ids of the tokenizer itself, for published and other tokenizers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elc_composer.prepared.tokenizer_files import save_tokenizer
 from streaming_prep.encode import Encoder
 from streaming_prep.train_tokenizer import train_tokenizer
 from tests.conftest import require
-from tests.streaming_prep.odd_texts import ODD, random_sentences
+from tests.streaming_prep.odd_sentences import ODD, random_sentences
 
 
 def expected(tokenizer: Tokenizer, sentences: list[str]) -> list[list[int]]:
@@ -56,7 +56,7 @@ def test_any_other_tokenizer_encodes_whole_sentences() -> None:
     assert (ids.tolist(), lengths.tolist()) == ([0, 1, 0], [2, 0, 1])
 
 
-def test_a_full_cache_changes_nothing(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_cache_does_not_change_the_ids(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streaming_prep.encode._CACHED_PIECES", 3)
     sentences = random_sentences(300)
     assert encoded(Encoder(tokenizer), sentences) == expected(tokenizer, sentences)

@@ -1,4 +1,4 @@
-"""Sentences that encoders and tokenizers must not change: odd blanks, markers, several scripts, random mixtures."""
+"""Sentences with unusual white space, markers and characters, to compare two ways of encoding or counting."""
 
 from __future__ import annotations
 
