@@ -1,4 +1,4 @@
-"""LLM Foundry finds callbacks and LAMB by name: through entry points, with the class that its registry uses."""
+"""Entry points: LLM Foundry finds callbacks, logger and LAMB by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LLM Foundry itself builds our callbacks, logger and optimizer by the names that its YAMLs would give."""
+"""LLM Foundry builds the callbacks, logger and optimizer by the names in its YAMLs."""
 
 from __future__ import annotations
 

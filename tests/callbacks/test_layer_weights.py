@@ -1,4 +1,4 @@
-"""LayerWeightMonitor: it logs the softmax of the parameters, draws it, and its history survives resuming."""
+"""LayerWeightMonitor: metrics, pictures, history, resumption."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_pictures_and_history_lie_in_the_folder(tmp_path: Path) -> None:
     assert records == monitor.history
 
 
-def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_writes_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     trainer(ToyElc(), [LayerWeightMonitor(interval="1ba", picture_interval="1ba", folder=None)], steps=2).fit()
     assert not list(tmp_path.iterdir())
@@ -138,7 +138,7 @@ def test_ranks_measure_equally_often_though_only_one_reads_the_file(
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [0, 2, 4, 5, 6]
 
 
-def test_a_model_without_such_parameters_gets_one_warning(tmp_path: Path) -> None:
+def test_model_without_matching_parameters_gives_one_warning(tmp_path: Path) -> None:
     monitor = LayerWeightMonitor(interval="1ba", picture_interval="1ba", folder=str(tmp_path))
     run = trainer(ToyElc("ltg"), [monitor], steps=3)
     with pytest.warns(UserWarning, match="LayerWeightMonitor: no parameter matches") as caught:
@@ -148,7 +148,7 @@ def test_a_model_without_such_parameters_gets_one_warning(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_without_such_parameters_is_not_shown_with_another_ones(tmp_path: Path) -> None:
+def test_model_without_matching_parameters_keeps_no_earlier_records(tmp_path: Path) -> None:
     for name in ("layer_weights.jsonl", "mixed_inputs.jsonl"):
         (tmp_path / name).write_text('{"step": 3, "layers": {"1": [1.0]}}\n')
     monitors = [LayerWeightMonitor(folder=str(tmp_path)), MixedInputMonitor(folder=str(tmp_path))]
@@ -173,7 +173,7 @@ def test_history_in_checkpoints_stays_bounded(tmp_path: Path) -> None:
     assert [record["step"] for record in monitor.history[-4:]] == [0, 1, 2, 3]
 
 
-def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:
+def test_unwritable_folder_gives_a_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = trainer(ToyElc(), [LayerWeightMonitor(interval="1ba", folder=str(tmp_path / "file"))], steps=2)
     with pytest.warns(UserWarning, match="the run continues without"):
@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None
     assert logged(run, "layer_weights/")
 
 
-def test_it_is_a_config_of_its_own() -> None:
+def test_settings_are_a_valid_dataclass_config() -> None:
     config = OmegaConf.structured(LayerWeightMonitor)
     assert set(config) == {"pattern", "interval", "picture_interval", "folder"}
     merged = OmegaConf.merge(config, {"interval": "7ba"})

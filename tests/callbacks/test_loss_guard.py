@@ -1,4 +1,4 @@
-"""A loss that is no number, or far too large, ends training before it is stored; the samples are written down."""
+"""LossGuard: bad losses end training before the checkpoint; sample ids; skipped steps."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_before_its_checkpoint(factor: float, tmp_path: Path) -> None:
+def test_nonfinite_loss_stops_before_its_checkpoint(factor: float, tmp_path: Path) -> None:
     guard, saver = LossGuard(folder=str(tmp_path)), CheckpointWriter(tmp_path / "checkpoints", "1ba")
     with pytest.raises(BadLoss, match=r"the loss of step 3 is (nan|inf); the ids .*bad_batches.jsonl") as bad:
         run([Spoil(3, factor), guard, saver])
@@ -80,14 +80,14 @@ def test_a_loss_that_is_no_number_stops_before_its_checkpoint(factor: float, tmp
     assert record["sample_ids"] == [list(range(24, 32))]
 
 
-def test_an_exploding_loss_is_measured_by_the_median(tmp_path: Path) -> None:
+def test_exploding_loss_is_compared_with_the_median(tmp_path: Path) -> None:
     with pytest.raises(BadLoss, match=r"step 4 is .*, over 5 times the usual"):
         run([Spoil(4, 20.0), LossGuard(factor=5.0, window=3, folder=str(tmp_path))])
     run([Spoil(4, 20.0), LossGuard(folder=str(tmp_path))])
     run([Spoil(1, 20.0), LossGuard(factor=5.0, window=3, folder=str(tmp_path))])
 
 
-def test_weights_ruined_under_a_finite_loss_are_never_stored(tmp_path: Path) -> None:
+def test_nonfinite_weights_are_never_saved(tmp_path: Path) -> None:
     guard = LossGuard(folder=str(tmp_path))
     saver = CheckpointWriter(tmp_path / "checkpoints", "1ba", checks=[guard.check_weights])
     with pytest.raises(BadLoss, match="step 2 turned weights into NaN or infinity") as bad:
@@ -96,7 +96,7 @@ def test_weights_ruined_under_a_finite_loss_are_never_stored(tmp_path: Path) -> 
     assert sorted(path.name for path in saver.folder.iterdir()) == ["ba1-rank0.pt", "ba2-rank0.pt"]
 
 
-def test_a_skipped_step_leaves_weights_and_moments_alone() -> None:
+def test_skipped_step_changes_neither_weights_nor_moments() -> None:
     """SGD without momentum: the weights after skipping a step are those before it."""
 
     class Weights(Callback):
@@ -114,7 +114,7 @@ def test_a_skipped_step_leaves_weights_and_moments_alone() -> None:
     assert not torch.equal(weights.seen[3], weights.seen[4])
 
 
-def test_what_is_left_out_after_each_failure() -> None:
+def test_skipped_steps_after_each_failure() -> None:
     skipped: set[int] = set()
     assert LossGuard.leave_out(skipped, 7) == "7"
     # Still bad right after it: perhaps step 6 had ruined the weights, perhaps step 8 is bad itself.

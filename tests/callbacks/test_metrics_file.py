@@ -1,4 +1,4 @@
-"""MetricsFile: one line a step, whatever comes when; a resumed run's file is the undisturbed run's."""
+"""MetricsFile: one line per step; the file of a resumed run equals that of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_resuming_drops_what_lies_beyond_the_checkpoint(stopped_at: int, tmp_pat
     assert losses(parts) == losses(whole)
 
 
-def test_a_new_run_starts_an_empty_file_and_a_torn_line_is_no_obstacle(tmp_path: Path) -> None:
+def test_new_run_starts_an_empty_file_despite_a_torn_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "old": 1}\n{"step": 90, "old": 2}\n{"step": 91, "o')
     run(path, 1)
@@ -58,7 +58,7 @@ def test_a_new_run_starts_an_empty_file_and_a_torn_line_is_no_obstacle(tmp_path:
     assert all("old" not in line for line in lines(path))
 
 
-def test_a_torn_line_goes_when_resuming(tmp_path: Path) -> None:
+def test_resuming_removes_a_torn_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     run(path, 4, save_folder=str(tmp_path / "checkpoints"), save_interval="2ba")
     with path.open("a") as file:
@@ -67,7 +67,7 @@ def test_a_torn_line_goes_when_resuming(tmp_path: Path) -> None:
     assert [line["step"] for line in lines(path)] == list(range(7))
 
 
-def test_a_new_run_that_evaluates_before_training_starts_an_empty_file(tmp_path: Path) -> None:
+def test_new_run_that_evaluates_before_training_starts_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     run(path, 4)
     again = trainer(ToyElc(), [], steps=6, max_duration="2ba", loggers=[MetricsFile(str(path))])
@@ -79,7 +79,7 @@ def test_a_new_run_that_evaluates_before_training_starts_an_empty_file(tmp_path:
     assert lines(path)[0]["before"] == 0.5
 
 
-def test_a_resumed_run_that_evaluates_before_training_cuts_its_file(tmp_path: Path) -> None:
+def test_resumed_run_that_evaluates_before_training_cuts_its_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     run(path, 5, save_folder=str(tmp_path / "checkpoints"), save_interval="2ba")
     (old,) = [line for line in lines(path) if line["step"] == 4]
@@ -93,7 +93,7 @@ def test_a_resumed_run_that_evaluates_before_training_cuts_its_file(tmp_path: Pa
     assert lines(path)[4].items() >= {"extra": 0.5, "loss/train/total": old["loss/train/total"]}.items()
 
 
-def test_garbled_lines_are_no_obstacle(tmp_path: Path) -> None:
+def test_garbled_lines_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     run(path, 4, save_folder=str(tmp_path / "checkpoints"), save_interval="2ba")
     with path.open("ab") as file:
@@ -103,7 +103,7 @@ def test_garbled_lines_are_no_obstacle(tmp_path: Path) -> None:
     assert [line["step"] for line in lines(path)] == list(range(7))
 
 
-def test_an_evaluation_alone_cuts_nothing(tmp_path: Path) -> None:
+def test_evaluation_without_training_keeps_the_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     run(path, 4)
     before = path.read_text()
@@ -120,7 +120,7 @@ def test_placeholders(tmp_path: Path) -> None:
     assert (tmp_path / "toy" / "metrics.jsonl").exists()
 
 
-def test_a_disk_that_cannot_be_written_costs_one_warning(tmp_path: Path) -> None:
+def test_unwritable_disk_gives_one_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="the run continues without") as caught:
         run(tmp_path / "file" / "metrics.jsonl", 3)

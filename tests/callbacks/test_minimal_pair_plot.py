@@ -1,3 +1,5 @@
+"""MinimalPairPlot: history, pictures, resumption."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -15,7 +17,7 @@ def run(tmp_path: Path, **changes):
     return plot, trainer(minimal_pair_evaluators([config], tiny_tokenizer()), callbacks=[plot], **changes)
 
 
-def test_remembers_what_was_logged_and_draws_it(tmp_path: Path) -> None:
+def test_history_equals_the_logged_accuracies_and_is_drawn(tmp_path: Path) -> None:
     plot, fit = run(tmp_path)
     fit.fit()
     for name, points in plot.history["tiny"].items():
@@ -24,7 +26,7 @@ def test_remembers_what_was_logged_and_draws_it(tmp_path: Path) -> None:
     assert (tmp_path / "run_tiny.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_resumed_run_continues_the_history(tmp_path: Path) -> None:
+def test_resumed_run_continues_the_history(tmp_path: Path) -> None:
     whole, fit = run(tmp_path, save_folder=str(tmp_path / "saved"), save_interval="1ba")
     fit.fit()
     resumed, fit = run(tmp_path, load_path=str(tmp_path / "saved" / "ep0-ba3-rank0.pt"))

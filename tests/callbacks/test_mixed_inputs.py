@@ -1,4 +1,4 @@
-"""MixedInputMonitor: norms are those of the states that the model returns, mixed by hand; hooks come and go."""
+"""MixedInputMonitor: norms against states mixed by hand; hooks only while measuring."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_norms_are_those_of_the_states(model: type[ToyElc], changes: dict[str, A
     assert len((tmp_path / "mixed_inputs.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_compiled_model_is_measured_after_it_was_compiled() -> None:
+def test_compiled_model_is_measured() -> None:
     # the first batch compiles, the second is measured: compiled code calls no hooks that came later
     plain, compiled = (
         trainer(ToyElc(), [MixedInputMonitor(interval="2ba", folder=None)], steps=4, compile_config=config)
@@ -149,7 +149,7 @@ class Returns(nn.Module):
         return x, x + 1
 
 
-def test_integers_that_are_not_called_positions_are_none() -> None:
+def test_only_arguments_named_positions_are_used_as_positions() -> None:
     module, x = Returns(), torch.randn(2, 5, 3)
     probe = Probe(module, "prev_layer_weights")
     probe.attach(None)
@@ -179,7 +179,7 @@ class NoList(ComposerModel):
     ("model", "message"),
     [(NoList, "neither receive nor return a list"), (lambda: ToyElc("ltg"), "no parameter matches")],
 )
-def test_models_in_which_nothing_is_seen_get_one_warning(model: Any, message: str) -> None:
+def test_models_that_cannot_be_measured_give_one_warning(model: Any, message: str) -> None:
     run = trainer(model(), [MixedInputMonitor(interval="1ba", folder=None)], steps=3)
     with pytest.warns(UserWarning, match=message) as caught:
         run.fit()
@@ -187,7 +187,7 @@ def test_models_in_which_nothing_is_seen_get_one_warning(model: Any, message: st
     assert not logged(run, "mixed_input/")
 
 
-def test_a_batch_tried_again_after_running_out_of_memory_counts_once() -> None:
+def test_batch_repeated_after_running_out_of_memory_counts_once() -> None:
     monitor = MixedInputMonitor(interval="1ba", folder=None)
     run = trainer(ToyElc(), [monitor], steps=1)
     monitor.fit_start(run.state, run.logger)

@@ -1,4 +1,4 @@
-"""Labels, units, samples and intervals: the small parts that monitors share."""
+"""Helpers of the monitors: labels, units, samples, intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from elc_composer.common.intervals import Interval
 from elc_composer.common.module_names import clean_name, layer_labels, units
 
 
-def test_wrappers_leave_no_trace_in_names() -> None:
+def test_wrapper_prefixes_are_removed_from_names() -> None:
     name = "_fsdp_wrapped_module.model._orig_mod.layers.3._fsdp_wrapped_module._checkpoint_wrapped_module.mix"
     assert clean_name(name, nn.Linear(1, 1)) == "model.layers.3.mix"
     assert clean_name("module.mix", nn.Linear(1, 1)) == "module.mix", "somebody's own module of that name"
@@ -24,7 +24,7 @@ def test_labels_count_layers_from_one_in_order() -> None:
     assert list(layer_labels(names).items()) == [("m.layers.2.mix", "3"), ("m.layers.10.mix", "11"), ("m.mix", "head")]
 
 
-def test_labels_that_clash_stay_names() -> None:
+def test_clashing_labels_stay_names() -> None:
     names = ["encoder.0.mix", "decoder.0.mix", "decoder.1.mix"]
     assert layer_labels(names) == {
         "decoder.1.mix": "2",
@@ -91,7 +91,7 @@ def test_batches_to_watch(text: str, due: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["4ba", "24sp", "20sp", "1ep", "2ep", "0.03dur", "0.05dur"])
 @pytest.mark.parametrize("max_duration", ["100ba", "800sp", "20ep"])
-def test_a_resumed_run_watches_the_batches_of_an_undisturbed_one(text: str, max_duration: str) -> None:
+def test_resumed_run_measures_the_same_batches(text: str, max_duration: str) -> None:
     def watched(first: int) -> list[int]:
         interval = Interval(text, "x")
         states = [state_at(batch, batch // 5, max_duration, batch % 5) for batch in range(first, 40)]

@@ -1,4 +1,4 @@
-"""A notice of pre-emption, the wait for data, and the gradient's norm, in any Composer project."""
+"""Preemption, DataWaitMonitor and GradientNorm."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_composers_own_saver_saves_too(tmp_path: Path) -> None:
     assert "ep0-ba3-rank0.pt" in {path.name for path in tmp_path.iterdir()}
 
 
-def test_an_undisturbed_run_gives_the_signal_back() -> None:
+def test_run_without_a_signal_restores_the_handler() -> None:
     before = signal.getsignal(signal.SIGTERM)
     preemption = Preemption()
     run = trainer(ToyElc(), [preemption], steps=1)

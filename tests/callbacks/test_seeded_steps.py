@@ -1,4 +1,4 @@
-"""Dropout hangs on the seed and the step, not on what was drawn before."""
+"""SeededSteps: dropout depends on the seed and the step only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def drawn(seed: int, step: int) -> list[float]:
     return torch.nn.functional.dropout(torch.ones(200)).tolist()
 
 
-def test_a_step_draws_the_same_after_any_history() -> None:
+def test_random_draws_of_a_step_do_not_depend_on_earlier_ones() -> None:
     first = drawn(3, 7)
     torch.rand(1000)
     assert drawn(3, 7) == first

@@ -1,4 +1,4 @@
-"""WeightDistributionMonitor: its figures are those of a plain computation over the unit's parameters."""
+"""WeightDistributionMonitor: statistics against a plain computation."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_figures_are_those_of_a_plain_computation(exact: bool, tmp_path: Path) -
     assert set(found[f"weight_distribution/{UNIT}/norm"]) == {1, 2, 4}
 
 
-def test_a_sample_estimates_what_all_elements_give(tmp_path: Path) -> None:
+def test_sample_estimates_the_exact_statistics(tmp_path: Path) -> None:
     model = ToyElc()
     monitor = WeightDistributionMonitor(interval="1ba", sample_size=128, exact=False, folder=None)
     spy = Spy(model, UNIT)
@@ -110,7 +110,7 @@ def test_each_parameter_by_itself() -> None:
     assert "weight_distribution/model.embedding.word_embedding.weight/norm" in logged(run, "weight_distribution/")
 
 
-def test_broken_weights_are_counted_and_do_not_hide_the_rest(tmp_path: Path) -> None:
+def test_nonfinite_weights_are_counted_and_left_out_of_moments(tmp_path: Path) -> None:
     model = ToyElc()
     with torch.no_grad():
         model.model.embedding.relative_embedding[0, 0] = math.nan

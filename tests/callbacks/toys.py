@@ -1,4 +1,4 @@
-"""A small ELC-BERT and random text, for trainers that take a second."""
+"""A small ELC-BERT and random token ids, for trainings that take a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and which ones count as damaged."""
+"""Choice of the checkpoint to resume from; detection of damaged checkpoints."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_newest_whole_checkpoint_is_taken(tmp_path: Path, caplog: pytest.LogCapt
     assert (again.step, again.damaged) == (10, ())
 
 
-def test_a_flipped_bit_is_found_in_full_and_sharded_checkpoints(tmp_path: Path) -> None:
+def test_flipped_bit_is_found_in_full_and_sharded_checkpoints(tmp_path: Path) -> None:
     full, sharded = save(tmp_path / "ba1-rank0.pt"), save_sharded(tmp_path / "ep0-ba2")
     assert damage(full) is None
     assert damage(sharded) is None
@@ -48,7 +48,7 @@ def test_a_flipped_bit_is_found_in_full_and_sharded_checkpoints(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("harm", ["no index", "index cut", "no file", "file cut", "foreign index"])
-def test_sharded_checkpoints_with_something_missing_are_passed_over(harm: str, tmp_path: Path) -> None:
+def test_incomplete_sharded_checkpoints_are_skipped(harm: str, tmp_path: Path) -> None:
     older, newer = save_sharded(tmp_path / "ep0-ba5"), save_sharded(tmp_path / "ep0-ba7")
     (part,) = newer.glob("*.distcp")
     index = newer / ".metadata"
@@ -68,7 +68,7 @@ def test_sharded_checkpoints_with_something_missing_are_passed_over(harm: str, t
     assert not Path("harmed").exists()
 
 
-def test_no_flipped_bit_anywhere_in_the_archive_s_own_list_ends_the_search(tmp_path: Path) -> None:
+def test_flipped_bits_in_the_zip_directory_are_found_or_harmless(tmp_path: Path) -> None:
     """The list of members at the end has no checksum; whatever a bit makes of it, it is whole or damaged."""
     path = save(tmp_path / "ba1-rank0.pt")
     content = path.read_bytes()
@@ -80,7 +80,7 @@ def test_no_flipped_bit_anywhere_in_the_archive_s_own_list_ends_the_search(tmp_p
                 assert torch.equal(torch.load(path)["weight"], loaded["weight"]), (place, bit)
 
 
-def test_a_flipped_bit_in_the_index_of_a_sharded_checkpoint(tmp_path: Path) -> None:
+def test_flipped_bit_in_the_index_of_a_sharded_checkpoint_is_found(tmp_path: Path) -> None:
     older, newer = save_sharded(tmp_path / "ep0-ba5"), save_sharded(tmp_path / "ep0-ba7")
     index = newer / ".metadata"
     content = index.read_bytes()
@@ -98,7 +98,7 @@ def test_a_flipped_bit_in_the_index_of_a_sharded_checkpoint(tmp_path: Path) -> N
     assert point.damaged[0].endswith("ep0-ba7: its .metadata does not match its checksum")
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tmp_path: Path) -> None:
+def test_run_with_damaged_checkpoints_only_does_not_start_from_step_0(tmp_path: Path) -> None:
     for step in (3, 6):
         (tmp_path / f"ba{step}-rank0.pt").write_bytes(b"half")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, the newest few are kept, and a full disk costs no state."""
+"""CheckpointWriter: atomic writes, deletion of old checkpoints, full disks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_saved_at_every_interval_and_at_the_end_and_loaded_by_composer(tmp_path:
         assert torch.equal(one, two)
 
 
-def test_the_newest_few_are_kept_those_of_earlier_processes_included(tmp_path: Path) -> None:
+def test_newest_checkpoints_are_kept_including_earlier_processes(tmp_path: Path) -> None:
     for step in (1, 2, 900):
         (tmp_path / f"ba{step}-rank0.pt").write_bytes(b"earlier")
     (tmp_path / "notes.txt").touch()
@@ -48,7 +48,7 @@ def test_the_newest_few_are_kept_those_of_earlier_processes_included(tmp_path: P
     assert names(tmp_path) == {"ba4-rank0.pt", "ba6-rank0.pt", "ba900-rank0.pt", "notes.txt"}
 
 
-def test_nothing_has_its_name_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_gets_its_name_only_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
     synced: list[str] = []
     replace, sync = os.replace, os.fsync
@@ -67,7 +67,7 @@ def test_nothing_has_its_name_before_it_is_whole(tmp_path: Path, monkeypatch: py
     assert seen == [{".saving"}, {".saving", "ba3-rank0.pt"}]
 
 
-def test_a_full_disk_stops_with_one_sentence_and_leaves_the_checkpoint_before(
+def test_full_disk_gives_one_line_and_keeps_the_previous_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = torch.save
@@ -87,7 +87,7 @@ def test_a_full_disk_stops_with_one_sentence_and_leaves_the_checkpoint_before(
     assert point.step == 2
 
 
-def test_a_really_full_disk(tmp_path: Path) -> None:
+def test_full_device_gives_one_line(tmp_path: Path) -> None:
     """/dev/full takes no byte."""
     half = tmp_path / ".saving"
 
@@ -100,14 +100,14 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
     assert not names(tmp_path)
 
 
-def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_process_are_deleted(tmp_path: Path) -> None:
     (tmp_path / ".saving").mkdir()
     (tmp_path / ".saving" / "ba2-rank0.pt").write_bytes(b"half")
     run(CheckpointWriter(tmp_path, "9ba"), steps=1)
     assert names(tmp_path) == {"ba1-rank0.pt"}
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file/checkpoints cannot be written: Not a directory"):
         run(CheckpointWriter(tmp_path / "file" / "checkpoints", "2ba"))

@@ -95,7 +95,7 @@ def test_published_training_checkpoint(
 
 
 @pytest.mark.golden
-def test_published_training_checkpoint_needs_no_more_than_an_allow_list(golden_dir: Path) -> None:
+def test_published_training_checkpoint_loads_with_an_allow_list(golden_dir: Path) -> None:
     source = require(golden_dir / "model" / "base_reference_checkpoint.bin")
     with pytest.raises(DataError, match=r"base / zero / normalized.*--layer-mixing"):
         read_published(source)
@@ -118,7 +118,7 @@ def test_published_hugging_face_folder(variant: str, safe: bool, tmp_path: Path)
     assert any("head.nonlinearity.1.weight (24, 24)" in note for note in notes)
 
 
-def test_what_is_assumed_is_said(tmp_path: Path) -> None:
+def test_assumed_fields_are_noted(tmp_path: Path) -> None:
     state = {name: value for name, value in published_state(make("ltg")).items() if "position_indices" not in name}
     _, notes = read_published(write_training_file(tmp_path / "model.bin", state), Hints(num_attention_heads=2))
     assert "assumed max_position_embeddings 512" in notes
@@ -283,7 +283,7 @@ def flatten_positions(state: dict[str, Tensor]) -> None:
     ],
 )
 @pytest.mark.parametrize("interleaved_qk", [False, True])
-def test_what_does_not_fit_is_refused_by_name(
+def test_parameters_that_do_not_fit_are_named(
     damage: Callable[[dict[str, Tensor]], None], message: str, interleaved_qk: bool, tmp_path: Path
 ) -> None:
     state = published_state(make())
@@ -297,20 +297,20 @@ def test_what_does_not_fit_is_refused_by_name(
     ("name", "value"),
     [("layer_norm_eps", None), ("layer_norm_eps", "small"), ("num_attention_heads", 2.0), ("vocab_size", "50")],
 )
-def test_a_setting_of_another_type_is_refused(name: str, value: object, tmp_path: Path) -> None:
+def test_field_of_another_type_is_refused(name: str, value: object, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "hub", published_state(make("ltg")), **{name: value})
     with pytest.raises(DataError, match=name):
         read_published(folder)
 
 
-def test_prefixes_of_wrappers_are_taken_off(tmp_path: Path) -> None:
+def test_prefixes_of_wrappers_are_removed(tmp_path: Path) -> None:
     state = {f"module._orig_mod.{name}": value for name, value in published_state(make("ltg")).items()}
     source = write_training_file(tmp_path / "model.bin", state, num_attention_heads=2)
     assert_same(read_published(source)[0], make("ltg"))
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_no_message_advises_to_load_without_restriction(protocol: int, tmp_path: Path) -> None:
+def test_messages_do_not_advise_unrestricted_loading(protocol: int, tmp_path: Path) -> None:
     source = tmp_path / "model.bin"
     source.write_bytes(pickle.dumps({"model": {}, "args": Intruder(tmp_path / "witness")}, protocol=protocol))
     with pytest.raises(DataError, match=r"more than (plain )?weights") as refused:
@@ -334,7 +334,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["training file", "folder"])
-def test_a_hostile_pickle_is_refused_and_not_run(place: str, tmp_path: Path) -> None:
+def test_code_in_a_pickle_is_refused_and_not_run(place: str, tmp_path: Path) -> None:
     state: dict[str, object] = {**published_state(make()), "extra": Intruder(tmp_path / "witness")}
     if place == "folder":
         source = write_folder(tmp_path / "hub", state)  # type: ignore[arg-type]
@@ -345,7 +345,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(place: str, tmp_path: Path) -> 
     assert not (tmp_path / "witness").exists()
 
 
-def test_a_namespace_is_allowed_in_training_files_only(tmp_path: Path) -> None:
+def test_namespace_is_allowed_in_training_files_only(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "hub", {**published_state(make()), "args": argparse.Namespace()})  # type: ignore[dict-item]
     with pytest.raises(DataError, match=r"more than weights \(argparse\.Namespace\)"):
         read_published(folder, Hints(layer_mixing="base"))

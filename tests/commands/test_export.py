@@ -99,7 +99,7 @@ def trained(tokenizer: Path, vocab_size: int, tmp_path_factory: pytest.TempPathF
     return run, model.eval()
 
 
-def test_a_run_exported_loads_elsewhere_with_the_same_logits(
+def test_exported_run_loads_elsewhere_with_the_same_logits(
     trained: tuple[Path, ElcForMaskedLM], tmp_path: Path
 ) -> None:
     run, model = trained
@@ -124,7 +124,7 @@ def test_a_run_exported_loads_elsewhere_with_the_same_logits(
 
 
 @pytest.mark.parametrize("variant", MIXING_RULES)
-def test_a_live_model_of_any_variant(variant: str, tokenizer: Path, vocab_size: int, tmp_path: Path) -> None:
+def test_live_model_of_each_variant_is_exported(variant: str, tokenizer: Path, vocab_size: int, tmp_path: Path) -> None:
     model = perturbed(ElcConfig(vocab_size=vocab_size, layer_mixing=variant, **SHAPE))
     loaded = ElcForMaskedLM.from_pretrained(export_model(model, tokenizer, tmp_path))
     assert "auto_map" not in model.config.to_dict(), "the live model's config stays as it was"
@@ -150,7 +150,7 @@ def test_command_line(trained: tuple[Path, ElcForMaskedLM], tmp_path: Path, caps
     assert capsys.readouterr().err.startswith("error: no model_config.json beside")
 
 
-def test_what_does_not_fit_is_named(trained: tuple[Path, ElcForMaskedLM], tmp_path: Path) -> None:
+def test_tokenizer_or_config_that_does_not_fit_is_named(trained: tuple[Path, ElcForMaskedLM], tmp_path: Path) -> None:
     run, model = trained
     checkpoint = next((run / "checkpoints").glob("ep*-ba2-rank0.pt"))
     wider = ElcConfig.from_dict({**model.config.to_dict(), "intermediate_size": 40})
@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_named(trained: tuple[Path, ElcForMaskedLM], tmp_pa
 
 
 @pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])
-def test_a_truncated_checkpoint_is_refused(kept: float, trained: tuple[Path, ElcForMaskedLM], tmp_path: Path) -> None:
+def test_truncated_checkpoint_is_refused(kept: float, trained: tuple[Path, ElcForMaskedLM], tmp_path: Path) -> None:
     run, model = trained
     content = next((run / "checkpoints").glob("ep*-ba2-rank0.pt")).read_bytes()
     broken = tmp_path / "ep1-ba2-rank0.pt"
@@ -173,7 +173,7 @@ def test_a_truncated_checkpoint_is_refused(kept: float, trained: tuple[Path, Elc
         read_trainer_checkpoint(broken, model.config)
 
 
-def test_a_hostile_checkpoint_is_not_run(trained: tuple[Path, ElcForMaskedLM], tmp_path: Path) -> None:
+def test_code_in_a_checkpoint_is_not_run(trained: tuple[Path, ElcForMaskedLM], tmp_path: Path) -> None:
     _, model = trained
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     witness = tmp_path / "witness"

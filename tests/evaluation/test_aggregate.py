@@ -1,3 +1,5 @@
+"""Aggregation of pair scores: averages, ties, counts, bootstrap intervals."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -36,7 +38,7 @@ def test_averages_over_paradigms_phenomena_and_pairs() -> None:
 
 
 @pytest.mark.parametrize(("ties", "right"), [(Ties.half, 2.5), (Ties.good, 3.0), (Ties.bad, 2.0)])
-def test_ties_count_as_told_and_are_reported(ties: Ties, right: float) -> None:
+def test_ties_count_as_configured_and_are_reported(ties: Ties, right: float) -> None:
     summary = summarize(scored(), ties)
     assert summary["paradigms"]["a1"]["accuracy"] == pytest.approx(right / 4)
     assert (summary["ties"], summary["paradigms"]["a1"]["ties"], summary["paradigms"]["b1"]["ties"]) == (1, 1, 0)

@@ -1,3 +1,5 @@
+"""Scores and decisions equal those of minicons."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The evaluate command: results, interruption and resumption, error messages."""
+
 from __future__ import annotations
 
 import json
@@ -32,7 +34,7 @@ def read(tmp_path: Path) -> dict:
     return json.loads((tmp_path / "results" / "results.json").read_text())
 
 
-def test_writes_every_pairs_scores_as_a_plain_reference_has_them(tmp_path: Path, model_folder: Path) -> None:
+def test_scores_of_every_pair_equal_a_plain_reference(tmp_path: Path, model_folder: Path) -> None:
     assert main(arguments(tmp_path, model_folder)) == 0
     rows = read(tmp_path)["pairs"]
     model = tiny_bert(len(tiny_tokenizer()))
@@ -46,7 +48,7 @@ def test_writes_every_pairs_scores_as_a_plain_reference_has_them(tmp_path: Path,
         assert row["credit"] == float(row["score_good"] > row["score_bad"])
 
 
-def test_writes_predictions_and_picture_and_leaves_nothing_else(tmp_path: Path, model_folder: Path) -> None:
+def test_predictions_and_picture_are_written_and_nothing_else(tmp_path: Path, model_folder: Path) -> None:
     main(arguments(tmp_path, model_folder))
     names = {path.name for path in (tmp_path / "results").iterdir()}
     assert names == {"results.json", "results.predictions.json", "results.png"}
@@ -58,7 +60,7 @@ def test_writes_predictions_and_picture_and_leaves_nothing_else(tmp_path: Path, 
     assert [sentence == right for sentence, right in zip(chosen, good)] == [bool(row["credit"]) for row in rows]
 
 
-def test_the_supplement_is_reported_by_itself(tmp_path: Path, model_folder: Path) -> None:
+def test_supplement_is_reported_separately(tmp_path: Path, model_folder: Path) -> None:
     extra = write_pairs(tmp_path / "extra", {"hypernym": [("the cat sees", "the cat see")]})
     main(arguments(tmp_path, model_folder, "--supplement", extra))
     sets = read(tmp_path)["sets"]
@@ -78,7 +80,7 @@ def test_counts_unequal_lengths_and_unknown_tokens(tmp_path: Path, model_folder:
 
 
 @pytest.mark.parametrize(("interruption", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
-def test_an_interrupted_evaluation_continues(
+def test_interrupted_evaluation_is_resumed(
     tmp_path: Path,
     model_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -185,7 +187,7 @@ def test_results_of_another_model_are_not_continued(
     )
 
 
-def test_a_config_that_no_weight_shows_makes_another_model(
+def test_changed_config_with_equal_weights_is_not_resumed(
     tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = arguments(tmp_path, model_folder)
@@ -199,7 +201,7 @@ def test_a_config_that_no_weight_shows_makes_another_model(
     assert read(tmp_path)["pairs"][0]["score_good"] != pytest.approx(before, rel=1e-3)
 
 
-def test_scores_outlive_a_disk_that_is_full_when_results_are_written(
+def test_scores_are_kept_if_the_results_cannot_be_written(
     tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(path: Path, results: object) -> None:
@@ -215,9 +217,7 @@ def test_scores_outlive_a_disk_that_is_full_when_results_are_written(
     assert {path.name for path in (tmp_path / "results").iterdir() if path.is_dir()} == set()
 
 
-def test_scores_that_are_no_numbers_are_no_result(
-    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nonfinite_scores_are_refused(tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tiny_bert(len(tiny_tokenizer()))
     with torch.no_grad():
         model.bert.embeddings.word_embeddings.weight[tiny_tokenizer().convert_tokens_to_ids("boy")] = float("nan")
@@ -227,7 +227,7 @@ def test_scores_that_are_no_numbers_are_no_result(
     assert not (tmp_path / "results" / "results.json").exists()
 
 
-def test_a_tokenizer_of_another_model_is_refused(
+def test_tokenizer_of_another_model_is_refused(
     tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny_bert(20).save_pretrained(model_folder)
@@ -235,7 +235,7 @@ def test_a_tokenizer_of_another_model_is_refused(
     assert "the model has 20 entries: they do not belong together" in capsys.readouterr().err
 
 
-def test_a_place_for_results_is_looked_for_before_scoring(
+def test_output_path_is_checked_before_scoring(
     tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate_module, "load_model_and_tokenizer", None)
@@ -294,7 +294,7 @@ def test_sentences_that_are_too_long_are_named(
     assert "52 tokens, the model takes 40" in error
 
 
-def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_pairs(tmp_path / "pairs")
     assert main([str(tmp_path), "--minimal-pairs", str(folder), "--out", str(tmp_path / "r.json")]) == 2
     assert "is not a transformers folder" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_several_sets_keep_their_names_and_numbers_apart(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("ties", "accuracy"), [(Ties.half, 0.5), (Ties.good, 1.0), (Ties.bad, 0.0)])
-def test_a_tie_counts_as_configured(tmp_path: Path, ties: Ties, accuracy: float) -> None:
+def test_tie_counts_as_configured(tmp_path: Path, ties: Ties, accuracy: float) -> None:
     # Both sentences are the same tokens.
     folder = write_pairs(tmp_path / "pairs", {"agreement": [("the cat ü", "the  cat ß")]})
     config = MinimalPairsConfig(path=str(folder), label="tiny", ties=ties)
@@ -58,7 +58,7 @@ def test_a_tie_counts_as_configured(tmp_path: Path, ties: Ties, accuracy: float)
     assert logged(run, "metrics/tiny/overall") == [(0, accuracy)]
 
 
-def test_scores_that_are_no_numbers_are_no_accuracy(tmp_path: Path) -> None:
+def test_nan_scores_give_a_nan_accuracy(tmp_path: Path) -> None:
     config = MinimalPairsConfig(path=str(write_pairs(tmp_path / "pairs")), label="tiny")
     tokenizer = tiny_tokenizer()
     model = tiny_bert(len(tokenizer))
@@ -75,7 +75,7 @@ def test_scores_that_are_no_numbers_are_no_accuracy(tmp_path: Path) -> None:
     assert 0 <= found["agreement"] <= 1
 
 
-def test_a_subset_is_the_same_each_time(tmp_path: Path) -> None:
+def test_subset_is_reproducible(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "pairs")
     config = MinimalPairsConfig(path=str(folder), subset_per_paradigm=2)
     batches = [
@@ -85,7 +85,7 @@ def test_a_subset_is_the_same_each_time(tmp_path: Path) -> None:
     assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(*batches))
 
 
-def test_a_sentence_of_several_pairs_and_a_common_context_are_run_once(tmp_path: Path) -> None:
+def test_sentence_of_several_pairs_and_shared_context_are_run_once(tmp_path: Path) -> None:
     rows = {"agreement": [("the cat sleeps", "the cat sleep"), ("the cat sleeps", "a dog sees the boy")]}
     config = MinimalPairsConfig(
         path=str(write_pairs(tmp_path / "pairs", rows)), scoring=ScoringConfig(tokens_per_batch=1)
@@ -131,7 +131,7 @@ def test_resuming_after_the_last_batch_does_not_evaluate_it_again(tmp_path: Path
     assert logged(run, "metrics/blimp/overall") == []
 
 
-def test_training_is_not_touched_by_evaluating(tmp_path: Path) -> None:
+def test_evaluation_does_not_change_training(tmp_path: Path) -> None:
     config = MinimalPairsConfig(path=str(write_pairs(tmp_path / "pairs")), eval_interval="1ba")
     built = minimal_pair_evaluators([config], tiny_tokenizer())
     with_evaluation = trainer(built)
@@ -142,7 +142,7 @@ def test_training_is_not_touched_by_evaluating(tmp_path: Path) -> None:
         assert torch.equal(value, with_evaluation.state.model.state_dict()[name]), name
 
 
-def test_names_what_is_wrong(tmp_path: Path) -> None:
+def test_invalid_settings_are_named(tmp_path: Path) -> None:
     folder = write_pairs(
         tmp_path / "pairs", {"agreement": [("the cat sleeps", "the cat sleep"), ("the cat", "the " * 9)]}
     )

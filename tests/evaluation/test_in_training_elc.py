@@ -1,3 +1,5 @@
+"""Evaluation of this project's model on minimal pairs during training."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -15,7 +17,7 @@ from tests.evaluation.tiny import tiny_tokenizer, write_pairs
 from tests.evaluation.training_helpers import expected, logged
 
 
-def test_this_projects_model_needs_no_help(tmp_path: Path) -> None:
+def test_own_model_is_evaluated_without_changes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = ElcForMaskedLM(ElcConfig(vocab_size=len(tiny_tokenizer()), max_position_embeddings=40, **sizes)).eval()

@@ -1,3 +1,5 @@
+"""Evaluation on minimal pairs on two ranks counts every pair once."""
+
 from __future__ import annotations
 
 import json

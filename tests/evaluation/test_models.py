@@ -22,7 +22,7 @@ from tests.evaluation.tiny import tiny_bert, tiny_tokenizer
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def test_a_run_its_folder_and_its_checkpoint_score_as_the_model_did(tmp_path: Path) -> None:
+def test_run_folder_and_checkpoint_score_as_the_live_model(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     torch.manual_seed(0)
     config = ElcConfig(vocab_size=len(tokenizer), max_position_embeddings=40, **SIZES)
@@ -49,7 +49,7 @@ def test_a_run_its_folder_and_its_checkpoint_score_as_the_model_did(tmp_path: Pa
     assert not loaded.training
 
 
-def test_a_folder_without_the_whole_model_is_refused(tmp_path: Path) -> None:
+def test_folder_with_missing_parameters_is_refused(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     model = tiny_bert(len(tokenizer))
     model.bert.save_pretrained(tmp_path)
@@ -69,7 +69,7 @@ def test_a_folder_without_the_whole_model_is_refused(tmp_path: Path) -> None:
         load_model_and_tokenizer(tmp_path)
 
 
-def test_a_masked_model_is_not_scored_as_a_causal_one(tmp_path: Path) -> None:
+def test_masked_model_is_not_scored_as_causal(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     config = ElcConfig(vocab_size=len(tokenizer), max_position_embeddings=40, **SIZES)
     ElcForMaskedLM(config).save_pretrained(tmp_path)
@@ -79,7 +79,7 @@ def test_a_masked_model_is_not_scored_as_a_causal_one(tmp_path: Path) -> None:
         load_model_and_tokenizer(tmp_path, method=Method.causal)
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_model_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere does not exist"):
         load_model_and_tokenizer(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"model_config\.json is not beside it"):

@@ -87,7 +87,7 @@ def test_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read_minimal_pairs(folder)
 
 
-def test_an_empty_path_is_not_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_pairs(tmp_path / "pairs"))
     with pytest.raises(DataError, match="an empty path does not exist"):
         read_minimal_pairs("")
@@ -100,7 +100,7 @@ def test_mds_is_checked_like_jsonl(tmp_path: Path) -> None:
         read_minimal_pairs(tmp_path / "twice")
 
 
-def test_a_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:
+def test_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:
     write_minimal_pairs(read_minimal_pairs(write_pairs(tmp_path / "pairs")), tmp_path / "mds")
     (shard,) = (tmp_path / "mds").glob("*.mds.zstd")
     content = shard.read_bytes()

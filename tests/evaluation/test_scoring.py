@@ -1,3 +1,5 @@
+"""Sentence scores against a plain reference; planning of rows; threads."""
+
 from __future__ import annotations
 
 import threading
@@ -96,7 +98,7 @@ def test_each_thread_scores_batches_of_its_own(name: str, two_threads: None) -> 
     assert torch.get_num_threads() == 2
 
 
-def test_threads_are_given_back_when_a_batch_fails(two_threads: None) -> None:
+def test_number_of_threads_is_restored_if_a_batch_fails(two_threads: None) -> None:
     model = tiny_bert(SIZES["vocab_size"])
     model.register_forward_pre_hook(lambda module, args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -159,7 +161,7 @@ def test_causal_models_are_scored_left_to_right() -> None:
         assert score == pytest.approx(float(logits.gather(1, ids[0, 1:, None]).sum()), rel=1e-12)
 
 
-def test_what_good_and_bad_sentence_share_is_planned_once() -> None:
+def test_rows_shared_by_good_and_bad_sentence_are_planned_once() -> None:
     tokenizer = tiny_tokenizer()
 
     def rows(*texts: str) -> int:
@@ -205,7 +207,7 @@ class MixingHead(BertForMaskedLM):
         return output
 
 
-def test_a_head_that_mixes_positions_gets_them_all() -> None:
+def test_head_that_mixes_positions_gets_all_positions() -> None:
     model = MixingHead(BertConfig(**SIZES, **WIDTH)).eval()
     logits_at = PositionLogits(model)
     ids, positions = torch.randint(5, 20, (4, 7)), torch.tensor([1, 9, 20])
@@ -225,13 +227,13 @@ def test_the_softmax_is_taken_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(values.double(), wanted, rtol=1e-6, atol=1e-5)
 
 
-def test_the_model_is_left_in_the_mode_it_was_in() -> None:
+def test_mode_of_the_model_is_restored() -> None:
     model = tiny_bert(SIZES["vocab_size"]).train()
     score_sentences(model, tiny_tokenizer(), ["the cat"])
     assert model.training
 
 
-def test_names_what_cannot_be_scored() -> None:
+def test_unscorable_sentences_are_named() -> None:
     model, tokenizer = tiny_bert(SIZES["vocab_size"]), tiny_tokenizer()
     with pytest.raises(DataError, match=r"the sentence ' \\t' has no tokens"):
         score_sentences(model, tokenizer, ["the cat", " \t"])
@@ -244,7 +246,7 @@ def test_names_what_cannot_be_scored() -> None:
         ScoringConfig(temperature=0)
 
 
-def test_what_is_kept_of_a_batch_is_no_memory_of_torch_s() -> None:
+def test_results_of_a_batch_are_not_views_of_torch_memory() -> None:
     """Small tensors kept between large ones that are freed cost a megabyte a batch in scattered memory."""
     tokenizer = tiny_tokenizer()
     plan = plan_rows(encode_sentences(tokenizer, ["the dog barks", "the cats sleep"]))

@@ -1,3 +1,5 @@
+"""Scores equal those of the published implementation."""
+
 from __future__ import annotations
 
 from pathlib import Path

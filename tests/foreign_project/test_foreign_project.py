@@ -1,4 +1,4 @@
-"""Monitors in a project that knows nothing of this one, started as its user would."""
+"""The monitors in another Composer project, started from its command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parent / "train.py"
 ROOT = SCRIPT.parent.parent.parent
 
 
-def test_three_lines_are_enough(tmp_path: Path) -> None:
+def test_foreign_project_uses_the_monitors(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(SCRIPT), str(tmp_path / "run")]
     done = subprocess.run(
