@@ -34,7 +34,7 @@ def test_saved_at_every_interval_and_at_the_end_and_loaded_by_composer(tmp_path:
     whole = run(CheckpointWriter(tmp_path, "2ba", note=lambda step, path: noted.append(step)), steps=5)
     assert names(tmp_path) == {"ba2-rank0.pt", "ba4-rank0.pt", "ba5-rank0.pt"}
     assert noted == [2, 4, 5]
-    resumed = run(CheckpointWriter(tmp_path / "second", "9ba"), steps=5, load_path=str(tmp_path / "ba2-rank0.pt"))
+    resumed = run(CheckpointWriter(tmp_path / "new" / "run", "9ba"), steps=5, load_path=str(tmp_path / "ba2-rank0.pt"))
     for one, two in zip(whole.state.model.parameters(), resumed.state.model.parameters(), strict=True):
         assert torch.equal(one, two)
 
@@ -111,3 +111,36 @@ def test_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file/checkpoints cannot be written: Not a directory"):
         run(CheckpointWriter(tmp_path / "file" / "checkpoints", "2ba"))
+
+
+class UploadsAtTheEnd:
+    """A mirror whose uploads end only in `finish`, some of them with a failure."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        self.submitted: list[Path] = []
+        self.finished = False
+        self.reasons = reasons
+
+    def submit(self, path: Path) -> None:
+        self.submitted.append(path)
+
+    def pending(self) -> set[Path]:
+        return set(self.submitted)
+
+    def finish(self) -> dict[Path, str]:
+        self.finished = True
+        return {path: self.reasons[path.name] for path in self.submitted if path.name in self.reasons}
+
+
+def test_the_end_of_a_run_waits_for_uploads_and_names_those_that_failed(tmp_path: Path) -> None:
+    mirror = UploadsAtTheEnd({"ba4-rank0.pt": "AccessDenied"})
+    writer = CheckpointWriter(tmp_path, "2ba", keep=1, mirror=mirror)  # type: ignore[arg-type]
+    run(writer, steps=4)
+    assert [path.name for path in mirror.submitted] == ["ba2-rank0.pt", "ba4-rank0.pt"]
+    assert names(tmp_path) == {"ba2-rank0.pt", "ba4-rank0.pt"}, "a checkpoint that is not uploaded yet stays"
+    with pytest.raises(DataError, match=r"ba4-rank0\.pt .*AccessDenied"):
+        writer.finish()
+    mirror.reasons, mirror.finished = {}, False
+    writer.finish()
+    assert mirror.finished
+    CheckpointWriter(tmp_path, "2ba").finish()

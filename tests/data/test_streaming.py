@@ -174,6 +174,14 @@ def test_evaluation_sees_every_sample_once_with_the_same_masks(prepared: Path) -
     assert spec.get_num_tokens_in_batch(last, "loss_generating") == int((last["labels"] != IGNORED).sum())
 
 
+def test_evaluation_masks_with_the_final_probability_of_the_run(prepared: Path) -> None:
+    masking = MaskingConfig(strategy="token", probability=0.01, final_probability=0.99)
+    spec = build_eval_loader(local(prepared), masking, TOKENS, seq_length=LENGTH, device_batch_size=BATCH, seed=1)
+    counts = [(sum(batch["label_counts"]), sum(batch["token_counts"])) for batch in spec.dataloader]
+    labels, tokens = (sum(column) for column in zip(*counts))
+    assert labels > 0.9 * (tokens - 2 * 21), "21 samples, each with [CLS] and [SEP]"
+
+
 def test_composer_can_split_a_batch(prepared: Path) -> None:
     spec = build(local(prepared))
     batch = next(iter(spec.dataloader))
@@ -272,6 +280,7 @@ def test_an_epoch_that_ends_early_is_an_error(prepared: Path) -> None:
 def test_too_few_samples_for_a_batch_are_an_error(prepared: Path) -> None:
     with pytest.raises(DataError, match="83 samples an epoch, fewer than the global batch of 84"):
         build(local(prepared), device_batch_size=84)
+    assert len(epochs(build(local(prepared), device_batch_size=83), 1)) == 1
 
 
 def test_samples_that_an_epoch_leaves_out_are_reported(
@@ -301,6 +310,7 @@ def test_canonical_nodes_that_leave_no_batch_are_named(tmp_path: Path) -> None:
     ):
         build(local(tmp_path, num_canonical_nodes=64))
     assert len(epochs(build(local(tmp_path, num_canonical_nodes=48)), 1)) == 6
+    assert len(epochs(build(local(tmp_path, num_canonical_nodes=48), device_batch_size=48), 1)) == 1
 
 
 @pytest.mark.parametrize("algorithm", ["py1s", "py2s"])

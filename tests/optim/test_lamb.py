@@ -14,7 +14,8 @@ from torch import nn
 from torch_optimizer import Lamb as OtherLamb
 
 from elc_composer.common.errors import ConfigError
-from elc_composer.optim import Lamb
+from elc_composer.optim import Lamb, lamb_foreach
+from elc_composer.optim.shards import Placement
 from tests.conftest import require
 from tests.optim.plain_lamb import PlainLamb
 
@@ -205,6 +206,27 @@ def test_gradients_that_are_not_finite_show():
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("gradient_everywhere", [True, False])
+def test_parts_of_a_parameter_are_stepped_by_the_norms_of_the_whole(
+    gradient_everywhere: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Two parts of one parameter in one process; a part without a gradient adds to the parameter's norm only."""
+    monkeypatch.setattr("elc_composer.optim.lamb.placement_of", lambda param: Placement((None,)))
+    monkeypatch.setattr(lamb_foreach, "sum_over_ranks", lambda values, placements: [sum(values)] * len(values))
+    generator = torch.Generator().manual_seed(0)
+    whole, grad = (torch.randn(10, generator=generator, dtype=torch.float64) for _ in range(2))
+    parts = [nn.Parameter(part.clone()) for part in whole.split([6, 4])]
+    for part, own in zip(parts, grad.split([6, 4])):
+        part.grad = own.clone() if gradient_everywhere or len(own) == 6 else None
+    Lamb(parts, lr=0.1, eps=1e-6, weight_decay=0.3).step()
+    stepped = 10 if gradient_everywhere else 6
+    # In the first step the corrected moments are the gradient and its square.
+    update = (grad / (grad.abs() + 1e-6) + 0.3 * whole)[:stepped]
+    expected = whole.clone()
+    expected[:stepped] -= 0.1 * whole.norm() / update.norm() * update
+    torch.testing.assert_close(torch.cat([part.detach() for part in parts]), expected, rtol=1e-12, atol=0)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_step_never_waits_for_the_device():
     params = [nn.Parameter(param.detach().cuda()) for param in make_params()]

@@ -126,6 +126,13 @@ def test_shape(name: str, warmup: int):
     assert middle == pytest.approx(1.0 if name == "constant" else 0.6)
 
 
+@pytest.mark.parametrize(("fraction", "steps"), [(0.0, 0), (1.0, 100)])
+def test_a_warm_up_may_take_nothing_or_the_whole_run(fraction: float, steps: int):
+    config = ScheduleConfig(warmup_fraction=fraction)
+    assert count_warmup_steps(config, 100) == steps
+    assert [lr_multiplier(config, step, 100) for step in (0, 100)] == [1.0 - fraction, 1.0 if steps else config.floor]
+
+
 @pytest.mark.parametrize(
     ("config", "total", "culprit"),
     [

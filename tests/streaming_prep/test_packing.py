@@ -71,6 +71,16 @@ def test_concat_holds_every_token_once_in_full_segments() -> None:
     assert {len(segment) for segment in segments[:-1]} == {14}
 
 
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_concat_never_exceeds_a_segment_whatever_the_number_of_tokens(blocks: int) -> None:
+    for total in range(1, 3 * 14 + 2):
+        lengths = np.ones(total, np.int32)
+        segments = np.concatenate(list(pack(np.array_split(lengths, blocks), 16, "concat")))
+        full, rest = divmod(total, 14)
+        assert segments[:, 1].tolist() == [14] * full + [rest] * (rest > 0), total
+        assert segments[:, 0].tolist() == list(range(0, total, 14)), total
+
+
 def test_document_aware_concat_ends_segments_with_documents() -> None:
     documents = random_documents(2, 30)
     segments = iter(packed(documents, [as_lengths(documents)], 16, "concat", True))
@@ -95,7 +105,10 @@ def test_figures_count_repeated_and_dropped_tokens() -> None:
         assert report.tokens == len(held)
         assert report.repeated == len(held) - len(set(held))
         assert report.dropped == len(set(stream) - set(held))
-        assert report.shares(14).utilisation == pytest.approx(len(held) / report.samples / 14, abs=1e-6)
+        shares = report.shares(14)
+        assert shares.utilisation == pytest.approx(len(held) / report.samples / 14, abs=1e-6)
+        assert shares.duplication == pytest.approx(report.repeated / len(stream), abs=1e-6)
+        assert shares.dropped == pytest.approx(report.dropped / len(stream), abs=1e-6)
 
 
 def test_empty_documents_give_no_segments() -> None:

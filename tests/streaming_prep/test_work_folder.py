@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -56,3 +59,29 @@ def test_a_build_that_starts_while_another_ends_keeps_its_folder(tmp_path: Path)
         with work_folder(work):  # the folder is a new one, and so is its lock
             (work / "clean").mkdir()
     assert (work / "clean").is_dir()
+
+
+@pytest.mark.parametrize("third_build", [False, True])
+def test_a_folder_that_is_removed_between_opening_and_locking_is_locked_anew(
+    third_build: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The previous build removes the folder just then, and a third one may have made it again."""
+    work = tmp_path / "work"
+    lock, others = fcntl.flock, ExitStack()
+
+    def removed_before(file: IO[str], operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        remove_work(work)
+        if third_build:
+            others.enter_context(work_folder(work))
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before)
+    busy = pytest.raises(ConfigError, match="another build uses")
+    with others:
+        if third_build:
+            with busy, work_folder(work):
+                pass
+        else:
+            with work_folder(work), busy, work_folder(work):
+                pass
