@@ -24,28 +24,30 @@ const observer = new IntersectionObserver(
 
 /** Register a chart. `figure(width)` gives its traces and layout, `label()` its description for screen readers. */
 function addDrawing(element, name, small, figure, label) {
-  const drawing = { element, stage: element.querySelector(".stage"), name, small, figure, label, near: false, stale: true };
+  // Fixed for good: in plotly.js 4.1, Plotly.react with a changed config, called twice before its promise is
+  // resolved, redraws for ever. So the style sheet hides the buttons on paper, not the config.
+  const config = {
+    displaylogo: false,
+    displayModeBar: small && touch.matches ? false : "hover",
+    modeBarButtons: [[...(small ? [] : ["zoomIn2d", "zoomOut2d", "pan2d", "zoom2d"]), "resetScale2d", "toImage"]],
+    toImageButtonOptions: { format: "png", scale: 2, filename: name },
+  };
+  const stage = element.querySelector(".stage");
+  const drawing = { element, stage, config, small, figure, label, near: false, stale: true };
   drawings.push(drawing);
   observer.observe(drawing.stage);
   return drawing;
 }
 
 function draw(drawing) {
-  const { stage, small, name } = drawing;
+  const { stage, small } = drawing;
   const width = printing ? (small ? PRINTED_SMALL_WIDTH : PRINTED_WIDTH) : stage.clientWidth;
   if (!stage.clientWidth) return; // folded or hidden
   drawing.stale = false;
   drawing.width = stage.clientWidth;
   const { traces, layout } = drawing.figure(width);
-  const zoom = ["zoomIn2d", "zoomOut2d", "pan2d", "zoom2d"];
-  const config = {
-    displaylogo: false,
-    displayModeBar: printing || (small && touch.matches) ? false : "hover",
-    modeBarButtons: [[...(small ? [] : zoom), "resetScale2d", "toImage"]],
-    toImageButtonOptions: { format: "png", scale: 2, filename: name },
-  };
   const themed = { width, dragmode: touch.matches ? false : "zoom", ...layout, template: theme().template };
-  Plotly.react(stage, traces, themed, config);
+  Plotly.react(stage, traces, themed, drawing.config);
   drawing.element.setAttribute("aria-label", drawing.label());
 }
 
