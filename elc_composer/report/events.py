@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from elc_composer.report.recorded_events import RecordedEvent
 from elc_composer.report.run_reader import RunFolder
@@ -58,11 +59,14 @@ def _stages(run: RunFolder) -> Iterator[Event]:
     stages, steps = run.get("stages"), run.get("max_steps")
     if not isinstance(stages, list) or not is_step(steps):
         return
-    fractions = [stage.get("fraction") if isinstance(stage, dict) else None for stage in stages]
-    if not all(is_number(fraction) and 0 <= fraction <= 1 for fraction in fractions):
-        return
+    planned: list[tuple[dict[str, Any], float]] = []
+    for stage in stages:
+        fraction = stage.get("fraction") if isinstance(stage, dict) else None
+        if fraction is None or not is_number(fraction) or not 0 <= fraction <= 1:
+            return
+        planned.append((stage, float(fraction)))
     reached = 0.0
-    for number, (stage, fraction) in enumerate(zip(stages, fractions), start=1):
+    for number, (stage, fraction) in enumerate(planned, start=1):
         first = round(reached * steps)
         reached += fraction
         if first <= run.step:

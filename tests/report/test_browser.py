@@ -15,6 +15,7 @@ from tests.report.browser import Browser, chromium
 from tests.report.synthetic import shares, write_run
 
 SLIDER = "#weights input[type=range]"
+NEXT_FRAME = "return new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
 CELLS = "return document.querySelector('#weights [data-run=\"{run}\"] .stage').data?.[1].text.slice(-3)"
 INKS = """
 const [heatmap, numbers] = document.querySelector('#weights .stage').data;
@@ -88,11 +89,13 @@ def test_keys_on_a_slider_move_all_heatmaps(pages: tuple[Path, Path], browser: B
     assert browser.run(CELLS.format(run=0)) == row_at(90)
     assert browser.run(CELLS.format(run=1)) == row_at(90, -1.0)
     browser.press(SLIDER, "left", "left", "left")
+    browser.run(NEXT_FRAME)
     assert browser.run(CELLS.format(run=0)) == row_at(60)
     assert browser.run(CELLS.format(run=1)) == row_at(60, -1.0)
     assert browser.run(f"return document.querySelector('{SLIDER}').getAttribute('aria-valuetext')") == "step 60"
     assert browser.run("return document.querySelector('#mixed figcaption').textContent") == "one, step 60"
     browser.press(SLIDER, "home")
+    browser.run(NEXT_FRAME)
     assert browser.run(CELLS.format(run=0)) == [".33", ".33", ".33"]
     assert browser.console() == []
 
@@ -103,6 +106,7 @@ def test_histograms_follow_the_slider(pages: tuple[Path, Path], browser: Browser
     peak = "return document.querySelector('[data-histogram=embedding] .stage').data[0].customdata[3]"
     assert browser.run(peak) == pytest.approx(10 / 22)
     browser.press("#distributions input[type=range]", "end")
+    browser.run(NEXT_FRAME)
     assert browser.run(peak) == pytest.approx(90 / 102)
 
 
@@ -230,6 +234,7 @@ def test_numbers_in_cells_are_readable(dark: bool, pages: tuple[Path, Path], tmp
         show(window, "#weights")
         for step in range(0, 100, 10):
             window.run(f"location.hash = 'step={step}'; window.dispatchEvent(new Event('hashchange'))")
+            window.run(NEXT_FRAME)
             for share, ink in window.run(INKS):
                 assert ink == (theme.on_strong if share**0.5 > theme.heat_turn else theme.on_pale)
 

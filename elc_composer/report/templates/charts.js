@@ -5,6 +5,7 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const touch = window.matchMedia("(pointer: coarse)");
 const drawings = [];
 let printing = false;
+let waiting = false;
 
 function theme() {
   return data.themes[printing ? "print" : dark.matches ? "dark" : "light"];
@@ -19,7 +20,7 @@ const observer = new IntersectionObserver(
       if (isIntersecting && drawing.stale) draw(drawing);
     }
   },
-  { rootMargin: "400px" },
+  { rootMargin: "100px" },
 );
 
 /** Register a chart. `figure(width)` gives its traces and layout, `label()` its description for screen readers. */
@@ -57,6 +58,17 @@ function redraw(changed) {
     drawing.stale = true;
     if (drawing.near || printing) draw(drawing);
   }
+}
+
+/** Draw again in the next frame: a slider sends more moves than can be drawn. */
+function redrawSoon(drawing) {
+  drawing.stale = true;
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    for (const each of drawings) if (each.stale && each.near) draw(each);
+  });
 }
 
 function visible(traces) {

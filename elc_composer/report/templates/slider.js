@@ -96,7 +96,7 @@ function addHeatmap(element) {
   moment.listeners.push(() => {
     element.querySelector("figcaption").textContent = title();
     values();
-    redraw([drawing]);
+    redrawSoon(drawing);
   });
 }
 
@@ -144,5 +144,5 @@ function addHistogram(element) {
   const words = ({ run, bars }) => `${data.runs[run].name}: ${write(bars[0])} to ${write(bars[1])}`;
   const label = () => `Histogram of the weights of ${unit}; ${shown().map(words).join("; ")}`;
   const drawing = addDrawing(element, `histogram ${unit}`, true, figure, label);
-  moment.listeners.push(() => redraw([drawing]));
+  moment.listeners.push(() => redrawSoon(drawing));
 }
