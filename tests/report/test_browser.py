@@ -12,7 +12,7 @@ import pytest
 from elc_composer.report.__main__ import main
 from elc_composer.report.theme import THEMES
 from tests.report.browser import Browser, chromium
-from tests.report.synthetic import shares, write_run
+from tests.report.synthetic import shares, write_lines, write_run
 
 SLIDER = "#weights input[type=range]"
 NEXT_FRAME = "return new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
@@ -197,6 +197,19 @@ def test_a_chart_is_saved_as_png(pages: tuple[Path, Path], browser: Browser, tmp
         wait_for((tmp_path / name).exists)
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert browser.console() == []
+
+
+def test_on_paper_heatmaps_of_two_runs_stand_side_by_side(tmp_path: Path, browser: Browser) -> None:
+    runs = [write_run(tmp_path / name, name=name) for name in ("one", "two")]
+    for run in runs:
+        deep = {str(layer): shares(layer, 10) for layer in range(1, 25)}
+        write_lines(run / "layer_weights.jsonl", [{"step": 10, "layers": deep}])
+    assert main([*map(str, runs), "--out", str(tmp_path / "page.html")]) == 0
+    browser.open(tmp_path / "page.html")
+    browser.run("window.dispatchEvent(new Event('beforeprint'))")
+    widths = browser.run("return [...document.querySelectorAll('#weights .main-svg')].map((svg) => svg.clientWidth)")
+    assert max(widths) == 340
+    browser.run("window.dispatchEvent(new Event('afterprint'))")
 
 
 def test_on_paper_all_charts_are_light_and_as_wide_as_the_paper(pages: tuple[Path, Path], tmp_path: Path) -> None:
