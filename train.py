@@ -1,4 +1,4 @@
-"""`composer train.py yamls/<run>.yaml [key=value ...] [--dry-run]`: train, or print what would be trained."""
+"""`composer train.py yamls/<run>.yaml [key=value ...] [--dry-run]`: trains, or prints and checks the planned run."""
 
 from elc_composer.train import main
 

@@ -1,12 +1,12 @@
-"""What each monitor costs at its default intervals: CPU time of a training step with and without it.
+"""Cost of each monitor at its default intervals: CPU time of a training step with and without it.
 
     python -m benchmarks.callbacks [--steps 1000] [--rounds 3] [--out benchmarks/results/callbacks.json]
 
-One process, one thread, a small model (the harsher case: its steps are short). In every round a run of `--steps`
-batches without monitors is followed by one with each of them. Two figures for a monitor: its runs against those
-without (`ratio`, the median over the rounds, with all of them beside it: noise of the machine included), and the time
-spent inside the monitor's own events and hooks between the first and the last batch (`inside`, a share of the step:
-exact). CPU time, so that other work on the machine counts little.
+One process, one thread, a small model (its steps are short, so that the cost shows). In every round, a run of `--steps`
+batches without monitors is followed by one with each monitor. Two figures for a monitor: `ratio`, its runs divided by
+those without (the median over the rounds, beside all values; includes noise of the machine), and `inside`, the time in
+the monitor's own events and hooks between the first and the last batch as a share of the step (exact). CPU time is
+measured, so that other work on the machine counts little.
 """
 
 from __future__ import annotations

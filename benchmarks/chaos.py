@@ -1,11 +1,11 @@
-"""One run of two ranks, killed at random over and over while its storage misbehaves: does it end where it should?
+"""Kill a two-rank run at random while its storage fails, and compare its end with an undisturbed run.
 
 python -m benchmarks.chaos [--kills 30] [--steps 120] [--seed 1] [--out benchmarks/results/chaos.json]
 
-The run streams from a moto server through a proxy that spoils every tenth answer. It is started anew after each kill
-until it ends by itself, every third time with an empty cache. Then its weights, and the samples of every batch of every
-attempt, are compared with those of a run that nobody disturbed. Everything drawn comes from the seed; where exactly a
-kill hits, and which request meets a fault, is also up to the machine.
+The run streams from a moto server through a proxy that spoils every tenth answer. It is restarted after each kill until
+it ends by itself, every third time with an empty cache. Then its weights, and the samples of every batch of every
+attempt, are compared with those of an undisturbed run. All random choices come from the seed; the exact place of a kill
+and the request that meets a fault also depend on the machine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PATIENCE = 240.0
 
 @dataclass
 class Kill:
-    """One kill and what came of it."""
+    """One kill and its outcome."""
 
     kind: str
     during: str
@@ -88,7 +88,7 @@ def storage(folder: Path, seed: int) -> Iterator[Connection]:
 
 
 def prepare(folder: Path) -> Path:
-    """A toy language in shards so small that every stage needs dozens."""
+    """Write a toy language in shards so small that every stage needs dozens."""
     toy = write_toy_language(folder / "toy", words=8_000, pairs_per_paradigm=2)
     settings = ["--vocab-size", "512", "--seq-length", "32", "64", "--shard-bytes", "4000", "--workers", "1", "--quiet"]
     assert streaming_prep(["build", "--corpus", str(toy.corpus), "--out", str(folder / "data"), *settings]) == 0
@@ -138,7 +138,7 @@ class Attempt:
         self.exit_code: int | None = None
 
     def poll(self) -> bool:
-        """Whether it has ended."""
+        """True if it has ended."""
         if self.exit_code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -151,7 +151,7 @@ class Attempt:
         for rank in (0, 1):
             with suppress(FileNotFoundError):
                 for line in (self.notes / f"{rank}.jsonl").read_text().splitlines():
-                    # A rank may have died while it wrote.
+                    # A rank may have been killed during a write.
                     with suppress(json.JSONDecodeError):
                         step, ids, *_ = json.loads(line)
                         if step != "start":
@@ -163,14 +163,14 @@ class Attempt:
         return sum(rank == 0 for _, rank, _ in self.batches())
 
     def wait(self, until: float, batches: int | None = None) -> None:
-        """Sleep until it ends, the time comes, or that many batches have begun."""
+        """Sleep until it ends, the timeout passes, or that many batches have begun."""
         while not self.poll() and time.monotonic() < until:
             if batches is not None and self.step() >= batches:
                 return
             time.sleep(0.02)
 
     def kill(self, kind: str, rng: random.Random) -> None:
-        """End some or all of it; what kind says and is not there yet is the launcher."""
+        """Kill the processes that `kind` names; the launcher if they do not exist yet."""
         launcher = psutil.Process(self.pid)
         ranks = sorted(launcher.children(), key=lambda process: process.pid)
         children = [process for rank in ranks for process in rank.children() if process.status() != "zombie"]
@@ -187,7 +187,7 @@ class Attempt:
                     process.kill()
 
     def settle(self) -> None:
-        """Wait for the end; a run that hangs is the failure this benchmark looks for."""
+        """Wait for the end; a run that hangs is a failure."""
         self.wait(time.monotonic() + PATIENCE)
         if not self.poll():
             os.killpg(self.pid, signal.SIGKILL)
@@ -195,7 +195,7 @@ class Attempt:
 
 
 def disturb(attempt: Attempt, kind: str, rng: random.Random) -> Kill | None:
-    """Let it come a few batches far (or, every fifth time, only into its start), then kill; None if it ended before."""
+    """Kill the run after a few batches (every fifth time during its start); None if it ended before."""
     if rng.random() < 0.2:
         during = "start"
         attempt.wait(time.monotonic() + rng.uniform(0.2, 6.0), batches=1)
@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "chaos.json")
     options = parser.parse_args()
-    # Not a TemporaryDirectory: the forks would remove it when they end.
+    # Not a TemporaryDirectory: the forked processes would remove it when they end.
     folder = Path(tempfile.mkdtemp(prefix="chaos_"))
     try:
         result = {"machine": describe_machine(), **run_chaos(folder, options.kills, options.steps, options.seed)}

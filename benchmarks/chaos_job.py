@@ -1,4 +1,4 @@
-"""What benchmarks/chaos.py launches: train.py, with a note of every batch's sample ids and of the step reached.
+"""The job of benchmarks/chaos.py: train.py, which also records each batch's sample ids and the step.
 
 chaos_job.py FOLDER CONFIG [key=value ...]
 """
@@ -17,10 +17,11 @@ from composer.loggers import Logger
 from composer.utils import dist
 
 from elc_composer import train
+from elc_composer.training import loop
 
 
 class Notes(Callback):
-    """Appends `[step, sample ids]` of this rank's batches to `FOLDER/<rank>.jsonl`; a process that dies loses none."""
+    """Appends `[step, sample ids]` of this rank's batches to `FOLDER/<rank>.jsonl`; a killed process loses none."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / f"{dist.get_global_rank()}.jsonl"
@@ -38,12 +39,12 @@ class Notes(Callback):
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    plain = train.build_callbacks
+    plain = loop.build_callbacks
 
     def callbacks(*arguments: Any) -> list[Callback]:
         return [*plain(*arguments), Notes(folder)]
 
-    with mock.patch.object(train, "build_callbacks", callbacks):
+    with mock.patch.object(loop, "build_callbacks", callbacks):
         train.main(sys.argv[2:])
 
 

@@ -1,4 +1,4 @@
-"""Masked language models of one size taking the same training step: this project's, and what else a user would pick."""
+"""Masked language models of one size and one training step for all: this project's forms and transformers' models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def elc(size: str, layers: int = 12, longest: int = 512, **settings: Any) -> Elc
 
 
 def deberta(size: str, layers: int = 12, longest: int = 512) -> DebertaV2ForMaskedLM:
-    """transformers' DeBERTa: both kinds of relative scores, log buckets, as many of them."""
+    """transformers' DeBERTa-v2 with both relative scores and the same number of log buckets."""
     config = DebertaV2Config(
         **SIZES[size],
         num_hidden_layers=layers,
@@ -66,7 +66,7 @@ CONTESTANTS: dict[str, Callable[..., nn.Module]] = {
 
 
 def random_batch(vocabulary: int, rows: int, length: int, device: str) -> dict[str, Tensor]:
-    """Random tokens, 15 % masked one by one, a tenth of the rows half as long; the same for every contestant."""
+    """Random tokens, 15 % masked independently, a tenth of the rows half as long; the same for every contestant."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(7, vocabulary, (rows, length), generator=generator)
     labels = torch.where(torch.rand(ids.shape, generator=generator) < 0.15, ids, -100)
@@ -83,7 +83,7 @@ def training_step(model: nn.Module, batch: dict[str, Tensor], device: str, compi
     forward = torch.compile(model, dynamic=False) if compiled else model
     inputs = dict(batch)
     if not isinstance(model, ElcForMaskedLM):
-        # These have a head for all positions only.
+        # These models have a head for all positions only.
         del inputs["masked_positions"]
 
     def step() -> Tensor:
@@ -97,7 +97,7 @@ def training_step(model: nn.Module, batch: dict[str, Tensor], device: str, compi
 
 
 def timed(step: Step, device: str, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of one call, the device's work included."""
+    """Seconds of one call, including the device's work."""
     if device == "cuda":
         torch.cuda.synchronize()
     start = clock()
@@ -110,7 +110,7 @@ def timed(step: Step, device: str, clock: Callable[[], float] = time.perf_counte
 def take_turns(
     steps: dict[str, Step], device: str, repeats: int, warmup: int = 2, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of every repeat; contestants take turns, so that a change in the machine's speed meets all of them."""
+    """Seconds of every repeat; contestants take turns, so that a change in the machine's speed affects all."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + warmup):
         for name, step in steps.items():

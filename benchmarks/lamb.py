@@ -1,10 +1,9 @@
-"""Time of one optimizer step on a parameter list of ELC-BERT's base size: LAMB in its forms, and what others offer.
+"""Time of one optimizer step on the parameters of the base size: LAMB in its forms and other packages' optimizers.
 
 python benchmarks/lamb.py [--device cuda|cpu] [--repeats 20] [--layers 12] [--out benchmarks/results/lamb_<device>.json]
 
-Every contestant steps its own copy of the same parameters with the same gradients; after warm-up they take turns, so
-that a change in the machine's speed meets all of them. Reported: median milliseconds a step, and its quotient by the
-foreach form's.
+Every contestant steps its own copy of the same parameters with the same gradients; after a warm-up they take turns, so
+that a change in the machine's speed affects all. Output: median milliseconds a step, and the ratio to the foreach form.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What one loader process delivers: samples and tokens a second, from local shards to masked batches.
+"""Throughput of one loader process: samples and tokens a second, from local shards to masked batches.
 
 python -m benchmarks.loader [--samples 60000] [--seq-length 128] [--batch 512] [--out benchmarks/results/loader.json]
 
-One epoch with the loader in the main process, one with one worker process; and the parts by themselves.
+One epoch with the loader in the main process, one with one worker process, and each part alone.
 """
 
 from __future__ import annotations

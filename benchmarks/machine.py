@@ -1,4 +1,4 @@
-"""What a result says of the machine that it was measured on."""
+"""Describe the machine of a benchmark result."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Pairs a second of this evaluator and of minicons: same model, same pairs, same machine, in turn.
+"""Pairs a second of this evaluator and of minicons: same model, pairs and machine, in turns.
 
     python benchmarks/minimal_pairs.py MODEL --minimal-pairs DIR [--pairs 200] [--device cpu] [--dtypes float32 ...]
 
 MODEL is a transformers folder, or `small` / `base`: a random model of the published size, with the tokenizer of
-`--tokenizer`. Each setting is measured `--rounds` times, in turn with all others, and its best round counts. On a CPU
-that other programs share, `--clock cpu` counts the processor time of all threads instead of the time on the wall.
+`--tokenizer`. Each setting is measured `--rounds` times, in turns with all others; its best round counts. On a shared
+CPU, `--clock cpu` counts the processor time of all threads instead of wall time.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def machine(device: str) -> dict[str, Any]:
         "cpu": model or platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        # Other programs' share of the machine.
+        # The load by other programs.
         "load_at_start": round(os.getloadavg()[0], 1),
     }
     if device.startswith("cuda"):

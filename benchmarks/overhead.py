@@ -1,12 +1,12 @@
-"""What streaming costs a training step: from S3 (a moto server), from local shards, and from tensors in memory.
+"""Cost of streaming in a training step: from S3 (a moto server), local shards, and tensors in memory.
 
 python -m benchmarks.overhead [--rounds 24] [--hidden-size 256] [--out benchmarks/results/overhead.json]
 
-One process trains a model on the CPU. All sources are open at once, each with one loader process that works ahead, as
-in a run; they take turns in blocks of a few steps, in another order each round, so that a slower minute of the machine
-hits all of them. The first steps of a block, whose batches lay ready since the block before, are left out. A source is
+One process trains a model on the CPU. All sources are open at once, each with one loader process that prefetches, as
+in a run. They take turns in blocks of a few steps, in another order each round, so that a slower minute of the machine
+affects all. The first steps of a block, whose batches were prefetched in the block before, are left out. A source is
 compared with memory within each round; the result is the median over the rounds, with quartiles. A step's data wait is
-the time until its batch is there. One source of S3 begins with an empty cache, the other finds its cache full.
+the time until its batch arrives. One S3 source starts with an empty cache, the other with a full one.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def train(
 
 
 def summarize(rounds: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """What is reported of each source, from its `[rounds, steps of a block, 2]` seconds: whole step, and wait."""
+    """Medians and quartiles of each source from its `[rounds, steps of a block, 2]` seconds: whole step, and wait."""
     typical = {name: np.median(seconds[:, :, 0], axis=1) for name, seconds in rounds.items()}
     result = {}
     for name, seconds in rounds.items():
@@ -106,7 +106,7 @@ def summarize(rounds: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
 
 def measure(folder: Path, rounds: int, block: int, batch: int, hidden_size: int) -> dict[str, Any]:
     steps = rounds * block
-    # Small shards, so that a few steps need a new one, as thousands of steps do of real ones.
+    # Small shards, so that a new one is needed every few steps instead of every few thousand.
     write(folder / "data", (steps + 1) * batch, SEQ_LENGTH, shard_bytes=SHARD_BYTES)
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, folder / "data"), daemon=True)

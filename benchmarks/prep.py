@@ -26,6 +26,8 @@ from typing import Any
 
 import psutil
 
+from streaming_prep.manifest import Manifest
+
 ROOT = Path(__file__).resolve().parent.parent
 SEQ_LENGTHS = [128, 512]
 VOCAB_SIZE = 16_384
@@ -129,15 +131,15 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
 
     screen = Screen(silent=True)
     began = time.perf_counter()
-    settings = BuildSettings([options.corpus], vocab_size=VOCAB_SIZE, seq_lengths=SEQ_LENGTHS)
+    settings = BuildSettings([options.corpus], vocab_size=VOCAB_SIZE, seq_lengths=SEQ_LENGTHS, dev_share=0.0)
     manifest = build(settings, options.folder, workers=options.workers, screen=screen)
     seconds = time.perf_counter() - began
     stages = {name: screen.seconds[name] for name in ("clean", "tokenizer", "tokenize", "pack", "shards")}
-    return {"seconds": seconds, "stages": stages, "segments": counts(manifest["outputs"])}
+    return {"seconds": seconds, "stages": stages, "segments": counts(manifest)}
 
 
-def counts(outputs: dict[str, Any]) -> dict[str, list[int]]:
-    return {name: [outputs[name]["samples"], outputs[name]["tokens"]] for name in sorted(outputs)}
+def counts(manifest: Manifest) -> dict[str, list[int]]:
+    return {name: [output.samples, output.tokens] for name, output in sorted(manifest.outputs.items())}
 
 
 def straightforward(options: argparse.Namespace) -> dict[str, Any]:
@@ -148,15 +150,13 @@ def straightforward(options: argparse.Namespace) -> dict[str, Any]:
 
     from streaming_prep import sentences
     from streaming_prep.chunks import read_texts, scan
-    from streaming_prep.cleaners import CLEANERS, books, encyclopedia, speech, text
+    from streaming_prep.cleaners import CLEANERS, levels
     from streaming_prep.discover import discover
     from streaming_prep.train_tokenizer import train_tokenizer
 
     # The same rules without the looks that spare a line the libraries.
-    for module in (books, encyclopedia, speech, text):
-        for name, plain in (("fix_encoding", ftfy.fix_text), ("normalize_punctuation", text._MOSES.normalize)):
-            if hasattr(module, name):
-                setattr(module, name, plain)
+    levels.fix_encoding = ftfy.fix_text
+    levels.normalize_punctuation = levels._MOSES.normalize
     sentences._MAY_SPLIT = re.compile("")
     options.folder.mkdir(parents=True)
     clock = Clock()

@@ -1,11 +1,11 @@
-"""Where a training step's time goes, as a table, a picture and JSON.
+"""Profile a training step by kind of operation: table, picture and JSON.
 
 python benchmarks/profile_step.py [--device cuda|cpu] [--size small|base] [--rows N] [--length T] [--variant base]
                                   [--kernels eager torch ...] [--steps N]
                                   [--out benchmarks/results/profile_step_<device>]
 
-Every operation's own time (on a GPU: its kernels') under torch's profiler goes to the first kind below that it fits,
-layer mixing going before all. The profiler slows a step down a little; shares are what is meant to be read.
+Every operation's own time (on a GPU: its kernels') under torch's profiler counts for the first matching kind below;
+layer mixing is matched first. The profiler slows a step down a little, so read the shares.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How the cost of a training step grows with length, depth, width and batch, and what layer mixing has to do with it.
+"""Cost of a training step against length, depth, width and batch, with and without layer mixing.
 
 python benchmarks/scaling.py [--device cuda|cpu] [--size tiny|small|base] [--axes length depth width batch]
                              [--repeats N] [--tokens N] [--quick] [--out benchmarks/results/scaling_<device>.json]
 
 At every point the ELC variant `zero` and the plain residual `ltg` take turns on the same batch; the median of their
-quotients, less one, is what mixing costs. The length axis keeps the number of tokens. `states_read` counts the states
+ratios minus one is the cost of mixing. The length axis keeps the number of tokens. `states_read` counts the states
 that all layers' mixes read, (L+1) L / 2; `states_read_in_blocks` counts what they would read if a layer mixed only the
 states of its own block of 6 layers and each earlier block's output, as attention over blocks of layers does.
 """
@@ -39,7 +39,7 @@ def states_read(layers: int) -> int:
 
 
 def states_read_in_blocks(layers: int, block: int = BLOCK) -> int:
-    # Layer n, counted from 0, reads the embedding, what earlier blocks ended with, and its own block so far.
+    # Layer n (from 0) reads the embedding, the last output of each earlier block, and its own block so far.
     return sum(1 + layer // block + layer % block for layer in range(layers))
 
 

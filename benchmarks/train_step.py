@@ -1,15 +1,15 @@
-"""Time and memory of one training step of ELC-BERT in its forms and of what a user would pick instead.
+"""Time and memory of one training step: ELC-BERT in its forms, and transformers' models of the same size.
 
 python benchmarks/train_step.py [--device cuda|cpu] [--size small|base] [--rows N] [--length T] [--repeats N] [--quick]
                                 [--compile] [--only NAME ...] [--out benchmarks/results/train_step_<device>.json]
 
 A step is forward and backward from cleared gradients (clipping and the optimizer are the same for all and have a
-benchmark of their own), with dropout 0.1. All contestants live in one process and take turns. Medians are reported,
-also of the turns' quotients by the plain eager form. ELC-BERT's heads run at masked positions only in every form, eager
-included, as in the published code; transformers' models have a head for all positions and use it. MFU is model FLOPs
+benchmark of their own), with dropout 0.1. All contestants live in one process and take turns. The output has medians,
+also of the ratios to the eager form within each turn. ELC-BERT's heads run at masked positions only, in the eager form
+too, as in the published code; transformers' models run their head at all positions. MFU is model FLOPs
 (matrix products of forward and backward that must be done, `estimate_flops`) a second over the measured rate of one
-large matrix product. Peak memory: on a GPU what the allocator had handed out; on a CPU the largest resident size of a
-process that takes two steps of that contestant alone.
+large matrix product. Peak memory: on a GPU the allocator's peak; on a CPU the largest resident size of a process that
+takes two steps of that contestant alone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def names_for(device: str, only: list[str] | None) -> list[str]:
 
 
 def peak_memory(name: str, args: argparse.Namespace) -> int:
-    """Bytes; see above."""
+    """Peak memory in bytes; see the module docstring."""
     if args.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         step = make_step(name, args)
@@ -56,7 +56,7 @@ def peak_memory(name: str, args: argparse.Namespace) -> int:
 
 
 def quotient(others: list[float], own: list[float]) -> float:
-    """How many times as fast as another: the median over the turns, in each of which the machine was much the same."""
+    """Speed relative to another contestant: the median of the ratios within each turn."""
     return statistics.median(other / mine for other, mine in zip(others, own))
 
 

@@ -1,7 +1,7 @@
-"""Composer's launcher, started by a fork of a process that has imported everything: seconds instead of half a minute.
+"""Start Composer's launcher by forking a process that has imported everything: seconds instead of half a minute.
 
-Nothing of the launcher is replaced but the way in which it starts a rank: it forks one, too, which then runs the script
-as `python script.py` would.
+Only the way in which the launcher starts a rank is replaced: it also forks, and the fork runs the script as
+`python script.py` would.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from elc_composer import launch
 
 
 class ForkedPython:
-    """As much of subprocess.Popen as the launcher uses, for `[python, script, *arguments]`."""
+    """The part of subprocess.Popen that the launcher uses, for `[python, script, *arguments]`."""
 
     def __init__(self, args: list[str], *, stdout: Any = None, stderr: Any = None, text: bool = True) -> None:
         self.args, self.stdout, self.stderr = args, stdout, stderr
@@ -51,7 +51,7 @@ class ForkedPython:
 
 def run_as_main(script: str, arguments: list[str]) -> NoReturn:
     """Run a script and end this process as the interpreter would."""
-    # The other children of the process that was forked are not this one's to end.
+    # A fork must not end the other children of its parent.
     multiprocessing_process._children.clear()  # type: ignore[attr-defined]
     sys.argv = [script, *arguments]
     run_to_the_end(lambda: runpy.run_path(script, run_name="__main__"))

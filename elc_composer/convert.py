@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from elc_composer.common.errors import DataError
+from elc_composer.common.addresses import refuse_addresses
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.export import export_model
 from elc_composer.model import MIXING_RULES
 from elc_composer.model_files.published import Hints, read_published
@@ -57,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     hints = Hints(chosen.layer_mixing, chosen.config, chosen.num_attention_heads, chosen.interleaved_qk)
     try:
+        refuse_addresses(vars(chosen))
         notes = convert(chosen.source, chosen.out, hints, chosen.tokenizer)
-    except (DataError, OSError) as error:
+    except (ConfigError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for note in notes:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from composer.utils import dist
 
+from elc_composer.common.addresses import parse_optional_address, refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.process_group import join_process_group
 from elc_composer.evaluation.aggregate import ScoredPairs, summarize
@@ -52,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code."""
     options = parser().parse_args(arguments)
     try:
+        for option, place in (("--minimal-pairs", options.minimal_pairs), ("--supplement", options.supplement or "")):
+            parse_optional_address(place, option)
+        refuse_addresses({"MODEL": options.model, "--out": options.out, "--tokenizer": options.tokenizer})
         evaluate(options)
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from elc_composer.common.errors import DataError
+from elc_composer.common.addresses import refuse_addresses
+from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.model_files.published import read_json
 from elc_composer.model_files.trainer_checkpoint import read_trainer_checkpoint
@@ -38,7 +39,7 @@ pipeline_tag: fill-mask
 
 A masked language model in which every layer reads a learned, weighted sum of all earlier layers' outputs
 (Georges Gabriel Charpentier & Samuel 2023). {parameters:,} parameters; {layers} layers of width {width}; vocabulary of
-{vocabulary:,}; sequences of up to {length} tokens.
+{vocabulary:,}; trained on sequences of up to {length} tokens.
 
 ```python
 from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -149,8 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="the model's config as JSON; by default the run's own")
     chosen = parser.parse_args(arguments)
     try:
+        refuse_addresses(vars(chosen))
         out = export_checkpoint(chosen.checkpoint, chosen.out, chosen.tokenizer, chosen.config)
-    except (DataError, OSError) as error:
+    except (ConfigError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{out}: load it with AutoModelForMaskedLM.from_pretrained({str(out)!r}, trust_remote_code=True)")

@@ -1,9 +1,8 @@
-"""`make quickstart`: the whole path on a toy language, through the same commands that a real run takes."""
+"""`make quickstart`: generates a toy language, prepares, trains, evaluates and exports, with real commands."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
@@ -17,52 +16,67 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from elc_composer.callbacks.metrics_file import read_metrics
+from elc_composer.common.addresses import refuse_addresses
+from elc_composer.common.errors import ConfigError
+from elc_composer.common.files import write_json
+from elc_composer.common.json_files import read_json
+from elc_composer.common.run_folder import CHECKPOINTS, METRICS
 from elc_composer.figures.curves import draw_curves
-from streaming_prep.toy.write import write_toy_language
+from elc_composer.prepared.layout import MANIFEST
 
 CONFIG = "yamls/quickstart.yaml"
-NEXT = """next: prepare a corpus of your own, see what a run on it would be, and start it:
+NEXT = """next: prepare your own corpus, check a run with --dry-run, and start it:
   .venv/bin/python -m streaming_prep build --corpus DIR --out data/mine --vocab-size 6144 --seq-length 128 512
   .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine --dry-run
   .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine"""
-# One thread: on models this small a second one costs more than it gives, above all where others use the machine.
+# One thread: on a model this small, a second thread costs more time than it saves, especially on a busy machine.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 PAIRS = 60
+"""Minimal pairs of each paradigm."""
 BLANK = "these {mask} have lifted the book ."
 
 
 def main() -> None:
-    """Generate, prepare, train, evaluate, draw, export and load back; everything goes into one folder."""
+    """Generate a toy language, prepare it, train, evaluate, draw and export; everything goes into one folder."""
     parser = argparse.ArgumentParser(prog="python -m elc_composer.quickstart", description=main.__doc__)
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/quickstart"), help="folder; an earlier quickstart in it is replaced"
+        "--out",
+        type=Path,
+        default=Path("runs/quickstart"),
+        help="output folder; replaces an earlier quickstart",
     )
     parser.add_argument("--words", type=int, default=300_000, help="size of the toy corpus")
-    parser.add_argument("--seed", type=int, default=0, help="of the toy language")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the toy language")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"replace a value of {CONFIG}")
     options = parser.parse_intermixed_args()
+    try:
+        refuse_addresses({"--out": options.out})
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     out: Path = options.out
     if out.exists() and any(out.iterdir()) and not (out / "toy").is_dir():
-        sys.exit(f"error: {out} holds something else than a quickstart; name an empty folder with --out")
+        sys.exit(f"error: {out} holds files that are not from a quickstart; name an empty folder with --out")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
     say("1. a toy language with number agreement, reflexives and the like, in BabyLM's layout")
-    toy = write_toy_language(out / "toy", options.seed, options.words, PAIRS)
-    print(f"{sum(toy.words.values()):,} words in {toy.corpus}, {sum(toy.pairs.values()):,} held-out minimal pairs")
+    toy = out / "toy"
+    sizes = ["--seed", options.seed, "--words", options.words, "--pairs", PAIRS]
+    run("-m", "streaming_prep.toy", "--out", toy, *sizes)
+    paradigms = list(read_json(toy / "toy_language.json")["pairs"])
 
     say("2. raw text -> cleaned sentences -> tokenizer -> segments -> MDS shards")
     data = out / "data"
-    build = ["-m", "streaming_prep", "build", "--corpus", toy.corpus, "--out", data]
+    build = ["-m", "streaming_prep", "build", "--corpus", toy / "corpus", "--out", data]
     run(*build, "--vocab-size", 1024, "--seq-length", 32, 64)
-    entries = json.loads((data / "manifest.json").read_text())["tokenizer"]["vocab_size"]
+    entries = read_json(data / MANIFEST)["tokenizer"]["vocab_size"]
 
     say("3. train, scoring minimal pairs before, while and after")
     settings = {
         "model.vocab_size": entries,
         "run_folder": out,
         "data.streams.0.local": data,
-        "evaluators.minimal_pairs.0.path": toy.minimal_pairs,
+        "evaluators.minimal_pairs.0.path": toy / "minimal_pairs",
     }
     started = time.monotonic()
     overrides = [f"{key}={value}" for key, value in settings.items()]
@@ -70,15 +84,15 @@ def main() -> None:
     train_seconds = time.monotonic() - started
 
     say("4. pictures, a report, and minimal pairs by paradigm")
-    history = read_metrics(out / "metrics.jsonl")
+    history = read_metrics(out / METRICS)
     pictures = draw(history, out)
     run("-m", "elc_composer.report", out)
-    table = accuracies(history, list(toy.pairs))
+    table = accuracies(history, paradigms)
     print(render(table))
 
     say("5. export to a transformers folder, load it back, fill a blank")
     exported = out / "export"
-    run("-m", "elc_composer.export", out / "checkpoints", exported)
+    run("-m", "elc_composer.export", out / CHECKPOINTS, exported)
     sentence, fillers = fill_blank(exported)
     print(f"{sentence}: {', '.join(fillers)}")
 
@@ -93,14 +107,14 @@ def main() -> None:
         "paths": {
             "run": str(out),
             "data": str(data),
-            "minimal_pairs": str(toy.minimal_pairs),
-            "checkpoints": str(out / "checkpoints"),
+            "minimal_pairs": str(toy / "minimal_pairs"),
+            "checkpoints": str(out / CHECKPOINTS),
             "export": str(exported),
             "report": str(out / "report.html"),
             "pictures": [str(picture) for picture in pictures],
         },
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(out / "summary.json", summary, sort_keys=False)
     say("done")
     before, after = table["overall"]
     print(f"accuracy on held-out pairs {before:.3f} -> {after:.3f}, {train_seconds:.0f} s of training")
@@ -116,7 +130,7 @@ def say(text: str) -> None:
 
 
 def run(*command: object) -> None:
-    """Run a command of this Python, shown as a user would type it; a failure ends everything with its exit code."""
+    """Print and run a command with this Python; a failure ends the quickstart with the command's exit code."""
     words = [str(word) for word in command]
     print(f"$ python {shlex.join(words)}", flush=True)
     done = subprocess.run([sys.executable, *words], env={**os.environ, **ENVIRONMENT}, check=False)
@@ -125,7 +139,7 @@ def run(*command: object) -> None:
 
 
 def draw(history: dict[str, list[tuple[int, float]]], out: Path) -> list[Path]:
-    """The loss curve; pictures of accuracies and layer weights come from callbacks."""
+    """Draw the loss curve; return it with the pictures that callbacks drew (accuracies, layer weights)."""
     loss = {name: history[name] for name in ("loss/train/total", "metrics/dev/LanguageCrossEntropy")}
     names = {"loss/train/total": "train", "metrics/dev/LanguageCrossEntropy": "dev"}
     drawn = [draw_curves(loss, out / "loss.png", "Masked-LM loss", "nats a masked token", labels=names, window=15)]
@@ -145,9 +159,9 @@ def render(table: dict[str, tuple[float, float]]) -> str:
 
 
 def fill_blank(folder: Path) -> tuple[str, list[str]]:
-    """A sentence with a blank, and the exported model's five likeliest words for it."""
+    """A sentence with a [MASK], and the five most probable words for it under the exported model."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    # The folder was written a moment ago by this very project: its code may run.
+    # trust_remote_code: this process wrote the folder, so its code is this project's own.
     model: Any = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()
     sentence = BLANK.format(mask=tokenizer.mask_token)
     inputs = tokenizer(sentence, return_tensors="pt")

@@ -1,4 +1,4 @@
-"""Source files cut into chunks of whole lines: the unit of parallel work, defined by the bytes of the file alone."""
+"""Cut source files into chunks of whole lines, the unit of parallel work; depends on the file's bytes alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one pass over a file finds: its digest, its size in bytes and where to cut it."""
+    """The result of one pass over a file: its digest, its size in bytes and its chunks."""
 
     sha256: str
     bytes: int
@@ -51,7 +51,7 @@ def scan(
     chunks: list[Chunk] = []
     start, line = 0, 1
     following = b""
-    # Only where to cut hangs on undecodable bytes here; with "strict" the job that reads them stops the build.
+    # The job that reads a chunk reports undecodable bytes; here they only affect where to cut.
     lenient = "replace" if errors == "strict" else errors
     with open(path, "rb") as file:
         while True:
@@ -77,12 +77,14 @@ def _read_chunk(
     path: str,
     line: int,
 ) -> tuple[bytes, bytes]:
-    """The next chunk, whose first line `begun` has been read already, and the first line of the one behind it."""
+    """Read a chunk, given its first line `begun`; return it and the first line of the next chunk."""
     block = begun + file.read(size) + file.readline(max_line + 1)
     _refuse_long_lines(block, max_line, path, line)
     parts = [block]
+    previous = block[block.rfind(b"\n", 0, -1) + 1 :]
+    if line == 1 and len(previous) == len(block):
+        previous = previous.removeprefix(_BOM)
     line += block.count(b"\n")
-    previous = block[block.rfind(b"\n", 0, -1) + 1 :].removeprefix(_BOM)
     while following := file.readline(max_line + 1):
         if len(following.removesuffix(b"\n")) > max_line:
             raise _long_line(path, line, max_line)
@@ -95,9 +97,8 @@ def _read_chunk(
 
 
 def _lines(line: bytes, errors: str) -> list[str]:
-    # A lone carriage return ends a line, too, as in Python's text mode. Decoded first: bytes that are left out may
-    # have stood between it and a line feed.
-    return re.split("[\r\n]", line.decode("utf-8", errors).rstrip("\r\n"))
+    # None where a last line holds nothing but bytes that are left out.
+    return _split(line.decode("utf-8", errors)) or [""]
 
 
 def _refuse_long_lines(block: bytes, max_line: int, path: str, line: int) -> None:
@@ -109,22 +110,21 @@ def _refuse_long_lines(block: bytes, max_line: int, path: str, line: int) -> Non
 
 def _long_line(path: str, line: int, max_line: int) -> DataError:
     return DataError(
-        f"{path}:{line}: a line of more than {max_line:,} bytes is hardly text; "
-        "break it into paragraphs, or raise --max-line-bytes"
+        f"{path}:{line}: line longer than --max-line-bytes ({max_line:,}); split it into paragraphs or raise the limit"
     )
 
 
 def read_texts(path: Path, chunk: Chunk, form: str, errors: str) -> list[list[str]]:
-    """The chunk's texts, each a list of lines without line ends: all of it is one, but each row of `jsonl` is its own.
+    """Read the texts of a chunk, each as a list of lines without line ends: one text, or one for each row of `jsonl`.
 
     Raises `DataError` naming file and line for bytes that are not UTF-8 (with `errors` "strict"; "replace" and
-    "ignore" as for `bytes.decode`), for a row that is no JSON object with a `text`, and for a file that has changed.
+    "ignore" as for `bytes.decode`), for a row that is not a JSON object with a `text`, and for a file that has changed.
     """
     with open(path, "rb") as file:
         file.seek(chunk.start)
         block = file.read(chunk.size)
     if hashlib.sha256(block).hexdigest() != chunk.sha256:
-        raise DataError(f"{path} has changed while it was being read; run the same command again")
+        raise DataError(f"{path} has changed during the build; rerun the same command")
     if chunk.start == 0:
         block = block.removeprefix(_BOM)
     try:
@@ -132,7 +132,7 @@ def read_texts(path: Path, chunk: Chunk, form: str, errors: str) -> list[list[st
     except UnicodeDecodeError as error:
         line = chunk.first_line + block.count(b"\n", 0, error.start)
         raise DataError(
-            f"{path}:{line}: byte {block[error.start]:#04x} is not UTF-8; mend it, or give --errors replace or ignore"
+            f"{path}:{line}: byte {block[error.start]:#04x} is not UTF-8; correct it or set --errors replace or ignore"
         ) from None
     if form == "jsonl":
         return [_split(row) for row in _rows(text, path, chunk.first_line, errors)]
@@ -140,6 +140,7 @@ def read_texts(path: Path, chunk: Chunk, form: str, errors: str) -> list[list[st
 
 
 def _split(text: str) -> list[str]:
+    # As Python's text mode: a lone carriage return ends a line, too.
     lines = re.split("\r\n|\r|\n", text)
     return lines if lines[-1] else lines[:-1]
 
@@ -158,11 +159,11 @@ def _rows(text: str, path: Path, first_line: int, errors: str) -> Iterator[str]:
 
 
 def _without_lone_surrogates(text: str, place: str, errors: str) -> str:
-    # JSON can escape half of a character (\ud83d), which is no text and cannot be written as UTF-8.
+    # JSON can escape half of a surrogate pair (\ud83d), which UTF-8 cannot encode.
     if text.isascii() or not _SURROGATE.search(text):
         return text
     if errors == "strict":
         raise DataError(
-            f"{place}: half a character (an escaped surrogate); mend it, or give --errors replace or ignore"
+            f"{place}: half a character (an escaped surrogate); correct it or set --errors replace or ignore"
         )
     return _SURROGATE.sub("\ufffd" if errors == "replace" else "", text)

@@ -1,4 +1,4 @@
-"""The command line. Input that cannot work ends in one line on stderr and code 2, damage found in code 1."""
+"""The command line of streaming_prep. Invalid input gives one line on stderr and exit code 2, found damage code 1."""
 
 from __future__ import annotations
 
@@ -9,72 +9,90 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.engines import ENGINES
 from streaming_prep.packing import PACKINGS
 from streaming_prep.screen import Screen
 from streaming_prep.settings import ERRORS, BuildSettings
+from streaming_prep.train_tokenizer import MARKERS
+from streaming_prep.transfer import is_remote
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it is done, 1 where verification finds damage, 2 for input that cannot work."""
+    """Run a command; returns its exit code: 0 done, 1 damage found by `verify`, 2 invalid input, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        _check_places(options)
         code: int = options.run(options)
         sys.stdout.flush()
         return code
     except (ConfigError, DataError) as error:
         return _fail(str(error))
     except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`); the interpreter must not try to flush the rest.
+        # The reader of our output has exited (`| head`). Python would flush the rest at exit and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        return _fail(_os_sentence(error))
+        return _fail(_os_error_message(error))
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from what is finished", 130)
+        return _fail("interrupted; rerun the same command to resume", 130)
 
 
-def _fail(sentence: str, code: int = 2) -> int:
-    print(f"streaming_prep: {sentence}", file=sys.stderr)
+def _check_places(options: argparse.Namespace) -> None:
+    """Check addresses before any work; options that take a local path only are of type Path."""
+    for option in ("out", "folder"):
+        if (place := getattr(options, option, None)) is not None:
+            is_remote(place, "--out" if option == "out" else "DIR|URL")
+    refuse_addresses({name: value for name, value in vars(options).items() if isinstance(value, (Path, list))})
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"streaming_prep: {message}", file=sys.stderr)
     return code
 
 
-def _os_sentence(error: OSError) -> str:
+def _os_error_message(error: OSError) -> str:
     place = error.filename or "the output"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space is left for {place}; make room and run the same command again to go on"
+        return f"no space left for {place}; free some space and rerun the same command to resume"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission for {place}; give a place that you may write to, or files that you may read"
     return f"{place}: {error.strerror or error}"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m streaming_prep", description="Raw corpora to MDS shards.")
+    parser = argparse.ArgumentParser(
+        prog="python -m streaming_prep",
+        description="Prepare raw text for training: clean, tokenize, pack, write shards.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_build(commands.add_parser("build", help="clean, tokenize, pack and write a corpus"))
-    verify = commands.add_parser("verify", help="check every shard of a prepared folder against its manifest")
+    verify = commands.add_parser("verify", help="check every file of a prepared folder against its manifest")
     verify.add_argument("folder", metavar="DIR|URL")
     verify.set_defaults(run=_verify)
-    stats = commands.add_parser("stats", help="words and tokens a corpus, and a picture of the segments' lengths")
+    stats = commands.add_parser("stats", help="print words and tokens of each corpus, draw the segment lengths")
     stats.add_argument("folder", metavar="DIR|URL")
     stats.add_argument("--picture", type=Path, help="PNG to write (default: segment_lengths.png)")
     stats.set_defaults(run=_stats)
-    sample = commands.add_parser("sample", help="print some segments as text")
+    sample = commands.add_parser("sample", help="print random segments as text")
     sample.add_argument("folder", metavar="DIR|URL")
-    sample.add_argument("--output", help="such as seq_128/train (default: the first)")
-    sample.add_argument("--count", type=int, default=5)
-    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--output", metavar="NAME", help="such as seq_128/train (default: the first)")
+    sample.add_argument("--count", type=int, default=5, metavar="N", help="number of segments (default: 5)")
+    sample.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same segments")
     sample.set_defaults(run=_sample)
-    report = commands.add_parser("tokenizer-report", help="how well a tokenizer fits a corpus")
+    report = commands.add_parser("tokenizer-report", help="report how well a tokenizer fits a corpus")
     report.add_argument("tokenizer", metavar="FILE|DIR", type=Path)
-    report.add_argument("--corpus", required=True, nargs="+", type=Path, metavar="DIR")
-    report.add_argument("--cleaner", default="auto")
-    report.add_argument("--split", default="train", help="train or dev")
+    report.add_argument("--corpus", required=True, nargs="+", type=Path, metavar="DIR", help="folders of text")
+    report.add_argument("--cleaner", default="auto", metavar="NAME", help="auto, none, or a corpus's name")
+    report.add_argument("--split", default="train", help="train or dev (default: train)")
+    report.add_argument(
+        "--frequencies", type=Path, metavar="FILE", help="write the counts of all pieces to this TSV file"
+    )
     report.set_defaults(run=_tokenizer_report)
-    pairs = commands.add_parser("minimal-pairs", help="turn minimal pairs (BLiMP's JSONL) into MDS")
+    pairs = commands.add_parser("minimal-pairs", help="convert minimal pairs (BLiMP's JSONL) to MDS")
     pairs.add_argument("source", metavar="DIR|FILE", type=Path)
-    pairs.add_argument("--out", required=True, metavar="DIR|URL")
+    pairs.add_argument("--out", required=True, metavar="DIR|URL", help="folder, or s3://bucket/prefix")
     pairs.set_defaults(run=_minimal_pairs)
     return parser
 
@@ -83,23 +101,61 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     default = BuildSettings(corpus=[])
     build.add_argument("--corpus", required=True, nargs="+", type=Path, metavar="DIR", help="folders of text")
     build.add_argument("--out", required=True, metavar="DIR|URL", help="folder, or s3://bucket/prefix")
+    build.add_argument("--dev", nargs="+", type=Path, default=[], metavar="DIR|FILE", help="text of the dev split")
+    build.add_argument(
+        "--dev-share",
+        type=float,
+        default=default.dev_share,
+        metavar="X",
+        help=f"share of the train text that becomes the dev split if there is none (default: {default.dev_share})",
+    )
     vocabulary = build.add_mutually_exclusive_group()
-    vocabulary.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to take")
-    vocabulary.add_argument("--vocab-size", type=int, default=default.vocab_size, metavar="N", help="entries to train")
-    build.add_argument("--min-frequency", type=int, default=default.min_frequency, metavar="N")
-    build.add_argument("--seq-length", type=int, nargs="+", default=default.seq_lengths, metavar="N")
-    build.add_argument("--packing", choices=PACKINGS, default=default.packing)
+    vocabulary.add_argument("--tokenizer", type=Path, metavar="FILE", help="use this tokenizer.json, do not train one")
+    vocabulary.add_argument(
+        "--vocab-size",
+        type=int,
+        default=default.vocab_size,
+        metavar="N",
+        help=f"entries of the trained tokenizer (default: {default.vocab_size:,})",
+    )
+    build.add_argument(
+        "--min-frequency",
+        type=int,
+        default=default.min_frequency,
+        metavar="N",
+        help=f"occurrences that a pair needs to become an entry (default: {default.min_frequency})",
+    )
+    build.add_argument(
+        "--tokenizer-markers",
+        choices=MARKERS,
+        default=default.tokenizer_markers,
+        help="[PAR] and [TAB] in the text that the tokenizer is trained on: removed (default), or as for the published "
+        "tokenizers",
+    )
+    build.add_argument(
+        "--seq-length",
+        type=int,
+        nargs="+",
+        default=default.seq_lengths,
+        metavar="N",
+        help="sequence lengths in tokens, with [CLS] and [SEP] (default: 128 512)",
+    )
+    build.add_argument("--packing", choices=PACKINGS, default=default.packing, help="see docs/data.md")
     build.add_argument("--document-aware", action="store_true", help="with concat: no segment holds two documents")
-    build.add_argument("--cleaner", default=default.cleaner, help="auto, none, or a corpus's name")
-    build.add_argument("--errors", choices=ERRORS, default=default.errors, help="what to do with bytes not UTF-8")
-    build.add_argument("--shard-bytes", type=int, default=default.shard_bytes, metavar="N", help="before compression")
-    build.add_argument("--chunk-bytes", type=int, default=default.chunk_bytes, metavar="N", help="raw text a job")
-    build.add_argument("--max-line-bytes", type=int, default=default.max_line_bytes, metavar="N")
-    build.add_argument("--workers", type=int, default=_cpus(), metavar="N", help="processes (default: the CPUs)")
-    build.add_argument("--engine", choices=ENGINES, default="local")
-    build.add_argument("--work", type=Path, metavar="DIR", help="where finished jobs are kept meanwhile")
-    build.add_argument("--keep-work", action="store_true", help="leave the work folder there at the end")
-    build.add_argument("--quiet", action="store_true")
+    build.add_argument("--cleaner", default=default.cleaner, metavar="NAME", help="auto, none, or a corpus's name")
+    build.add_argument("--errors", choices=ERRORS, default=default.errors, help="treatment of bytes that are not UTF-8")
+    build.add_argument(
+        "--shard-bytes", type=int, default=default.shard_bytes, metavar="N", help="size of a shard before compression"
+    )
+    build.add_argument("--chunk-bytes", type=int, default=default.chunk_bytes, metavar="N", help="raw text of a job")
+    build.add_argument(
+        "--max-line-bytes", type=int, default=default.max_line_bytes, metavar="N", help="longer lines are an error"
+    )
+    build.add_argument("--workers", type=int, default=_cpus(), metavar="N", help="processes (default: number of CPUs)")
+    build.add_argument("--engine", choices=ENGINES, default="local", help="local processes, or a Ray cluster")
+    build.add_argument("--work", type=Path, metavar="DIR", help="work folder for finished jobs (default: OUT/.work)")
+    build.add_argument("--keep-work", action="store_true", help="keep the work folder at the end")
+    build.add_argument("--quiet", action="store_true", help="print errors only")
     build.set_defaults(run=_build)
 
 
@@ -112,11 +168,14 @@ def _build(options: argparse.Namespace) -> int:
 
     settings = BuildSettings(
         corpus=options.corpus,
+        dev=options.dev,
+        dev_share=options.dev_share,
         cleaner=options.cleaner,
         errors=options.errors,
         tokenizer=options.tokenizer,
         vocab_size=options.vocab_size,
         min_frequency=options.min_frequency,
+        tokenizer_markers=options.tokenizer_markers,
         seq_lengths=options.seq_length,
         packing=options.packing,
         document_aware=options.document_aware,
@@ -162,7 +221,7 @@ def _sample(options: argparse.Namespace) -> int:
 def _tokenizer_report(options: argparse.Namespace) -> int:
     from streaming_prep.corpus_report import print_tokenizer_report
 
-    print_tokenizer_report(options.tokenizer, options.corpus, options.cleaner, options.split)
+    print_tokenizer_report(options.tokenizer, options.corpus, options.cleaner, options.split, options.frequencies)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The tokenizer report over a corpus's own text."""
+"""The `tokenizer-report` command: report on a tokenizer over the cleaned text of a corpus."""
 
 from __future__ import annotations
 
@@ -6,22 +6,38 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from elc_composer.common.errors import ConfigError
+from elc_composer.common.files import write_text
 from elc_composer.prepared.tokenizer_files import load_tokenizer
 from streaming_prep.chunks import read_texts, scan
 from streaming_prep.cleaners import CLEANERS
-from streaming_prep.discover import SPLITS, Source, discover
+from streaming_prep.corpus_files import SPLITS
+from streaming_prep.discover import Source, discover
 from streaming_prep.sentences import split_sentences
 from streaming_prep.tokenizer_report import report_tokenizer
 
 
-def print_tokenizer_report(tokenizer: Path, corpus: Sequence[Path], cleaner: str, split: str) -> None:
-    """Print how well a tokenizer fits the cleaned text of a split. Raises `ConfigError`, `DataError`."""
+def print_tokenizer_report(
+    tokenizer: Path, corpus: Sequence[Path], cleaner: str, split: str, frequencies: Path | None = None
+) -> None:
+    """Print how well a tokenizer fits the cleaned text of a split.
+
+    Args:
+        frequencies: a file for the occurrences of all pieces (tab-separated).
+
+    Raises:
+        ConfigError: no such split or cleaner.
+        DataError: the tokenizer or the corpus cannot be used.
+    """
     if split not in SPLITS:
-        raise ConfigError(f"--split {split} is not known; take one of {', '.join(SPLITS)}")
+        raise ConfigError(f"--split {split} is unknown; give one of {', '.join(SPLITS)}")
     sources = [source for source in discover(corpus, cleaner) if source.split == split]
     if not sources:
-        raise ConfigError(f"there is no {split} text below {corpus[0]}; give --split train")
-    print(report_tokenizer(load_tokenizer(tokenizer), _sentences(sources)).render())
+        raise ConfigError(f"{corpus[0]} holds no {split} files; give --split train")
+    report = report_tokenizer(load_tokenizer(tokenizer), _sentences(sources))
+    print(report.render())
+    if frequencies is not None:
+        write_text(frequencies, report.frequency_table())
+        print(f"frequencies of all pieces: {frequencies}")
 
 
 def _sentences(sources: list[Source]) -> Iterator[str]:

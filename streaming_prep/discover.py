@@ -1,141 +1,152 @@
-"""Which files make up a corpus: the BabyLM layouts, and plain folders of .txt and .jsonl."""
+"""Find the files of a corpus: the BabyLM layouts, and plain folders of .txt and .jsonl files."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from elc_composer.common.errors import ConfigError, DataError
 from streaming_prep.cleaners import get_cleaner
+from streaming_prep.corpus_files import PLAIN_FORMS, SPLITS, is_babylm, name_files, readable_files, unread_files
+from streaming_prep.corpus_names import check_used_once, corpus_name, repeated_names
 
-SPLITS = ("train", "dev")
-_PLAIN = {".txt": "text", ".jsonl": "jsonl"}
-_DEV_WORDS = {"dev", "valid", "validation"}
+_DEV_WORDS = {"dev", "valid", "validation", "val"}
 _TEST_WORDS = {"test"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of a corpus. `file` is its path within the corpus folder, `form` is `text` or `jsonl`."""
+    """One file of a corpus."""
 
     corpus: str
     split: str
+    """`train` or `dev`."""
     file: str
+    """Its path within the corpus folder."""
     path: Path
     form: str
+    """`text`, or `jsonl`: one JSON object a line, with its text under `text`."""
     cleaner: str
 
 
-def discover(folders: Sequence[Path], cleaner: str = "auto") -> list[Source]:
+def discover(folders: Sequence[Path], cleaner: str = "auto", dev: Sequence[Path] = ()) -> list[Source]:
     """The train and dev files below `folders`, ordered by split, corpus and file name.
 
-    Files called `<corpus>.train` / `.dev` count first (2023 layout, or in folders such as `train_10M/` and `dev/`);
-    without any, all `.txt` and `.jsonl` files do, as dev where their name or folder says dev or valid. Test files
-    are left out, and what is hidden; links are followed. `cleaner` is a cleaner's name, or `auto`: the one of the
-    corpus's name, `none` where there is none.
+    `<corpus>.train` and `<corpus>.dev` (2023 layout, or in folders such as `train_10M/` and `dev/`) take precedence. A
+    folder without any is read as a plain folder: all `.txt` and `.jsonl` files, as dev if their name or folder says dev
+    or valid. Test files, hidden files and `__MACOSX` are skipped; links are followed.
+
+    Args:
+        cleaner: a cleaner's name, or `auto`: the cleaner of the corpus's name, `none` if it has none.
+        dev: folders or files of dev text. From folders, `.dev` files are read, or without any, `.txt` and `.jsonl`.
 
     Raises:
-        DataError: a folder is missing, holds no corpus or what cannot be read, or one corpus comes twice.
+        DataError: a folder is missing or holds no train files, a file cannot be read, or a corpus comes twice.
         ConfigError: no such cleaner.
     """
     found: list[Source] = []
     for folder in folders:
         if not folder.is_dir():
-            state = "is a file" if folder.is_file() else "is not there"
-            raise DataError(f"the corpus folder {folder} {state}; give --corpus a folder of .train/.dev files")
-        files = sorted(_files(folder))
-        named = [_source(path, folder, path.stem, path.suffix[1:], "text") for path in files if _is_babylm(path)]
-        found += named or [
-            _source(path, folder, path.name.split(".")[0], split, _PLAIN[path.suffix])
-            for path in files
-            if path.suffix in _PLAIN and (split := _plain_split(path.relative_to(folder), folder)) is not None
-        ]
+            state = "is a file" if folder.exists() else "does not exist"
+            raise DataError(f"the corpus folder {folder} {state}; give --corpus a folder of .train/.dev or .txt files")
+        # The name of one folder among several may tell the split: `--corpus data/train data/dev`.
+        own_name = folder.resolve().name if len(folders) > 1 else ""
+        found += _sources_of(folder, own_name, cleaner)
     if not found:
-        places = ", ".join(str(folder) for folder in folders)
-        raise DataError(f"{places} holds no <corpus>.train, .txt or .jsonl file; give --corpus a folder that does")
+        raise DataError(f"{_nothing_in(folders)}; give --corpus a folder that does")
     if not any(source.split == "train" for source in found):
-        raise DataError(f"{folders[0]} holds no train files, only dev; give the folder of <corpus>.train files too")
-    _refuse_twins(found)
-    ordered = sorted(found, key=lambda source: (SPLITS.index(source.split), source.corpus, source.file))
-    return [_with_cleaner(source, cleaner) for source in ordered]
+        raise DataError(f"{folders[0]} holds no train files, only dev; give --corpus the folder of train files too")
+    for place in dev:
+        found += _dev_sources(place, cleaner)
+    check_used_once(_named(found))
+    return sorted(found, key=lambda source: (SPLITS.index(source.split), source.corpus, _natural(source.file)))
 
 
-def _source(path: Path, folder: Path, corpus: str, split: str, form: str) -> Source:
-    return Source(corpus, split, path.relative_to(folder).as_posix(), path, form, "")
+def notes_on(folders: Sequence[Path], sources: Sequence[Source], cleaner: str) -> list[str]:
+    """Lines for the user: corpora without a cleaner, files that are not read, names that occur several times."""
+    notes = []
+    plain = sorted({source.corpus for source in sources if source.cleaner == "none"})
+    if plain and cleaner == "auto":
+        more = f" and {len(plain) - 5:,} more" if len(plain) > 5 else ""
+        notes.append(f"no cleaner for {', '.join(map(repr, plain[:5]))}{more}: the text is used as it is")
+    read = {source.path for source in sources}
+    unread = [path for folder in folders for path in unread_files(folder, read)]
+    if unread:
+        notes.append(f"not read: {name_files(unread)} (only .train and .dev are read, or .txt and .jsonl)")
+    repeated = repeated_names(_named(sources))
+    if repeated:
+        notes.append(f"files of the same name, all read: {name_files(repeated[0])}; if one is a copy, remove it")
+    return notes
 
 
-def _is_babylm(path: Path) -> bool:
-    return path.suffix[1:] in SPLITS and bool(path.stem)
+def _sources_of(folder: Path, own_name: str, cleaner: str) -> list[Source]:
+    files = readable_files(folder)
+    babylm = [path for path in files if is_babylm(path)]
+    if babylm:
+        return [_source(path, folder, path.stem, path.suffix[1:], "text", cleaner) for path in babylm]
+    sources = []
+    for path in files:
+        split = _plain_split(own_name, path.relative_to(folder).parts)
+        if split is not None:
+            stem = path.name.split(".")[0]
+            sources.append(_source(path, folder, stem, split, PLAIN_FORMS[path.suffix], cleaner))
+    return sources
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    def stop(error: OSError) -> None:
-        raise error
-
-    entered: set[tuple[int, int]] = set()
-    # Path.rglob passes by, without a word, folders that are links and those that may not be read.
-    for place, folders, names in os.walk(folder, onerror=stop, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in entered:  # a link to a folder around it
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in [Path(place, name) for name in names if not name.startswith(".")]:
-            wanted = _is_babylm(path) or path.suffix in _PLAIN
-            if wanted and path.is_symlink() and not path.exists():
-                raise DataError(f"{path} is a link to nothing; remove it or put the corpus there")
-            if wanted and path.is_file():
-                _refuse_name(path)
-                yield path
+def _dev_sources(place: Path, cleaner: str) -> list[Source]:
+    if not place.exists():
+        raise DataError(f"--dev {place} does not exist; give a folder or file of dev text")
+    folder = place if place.is_dir() else place.parent
+    files = readable_files(place) if place.is_dir() else [place]
+    named = [path for path in files if path.suffix == ".dev"]
+    plain = [path for path in files if path.suffix in PLAIN_FORMS]
+    if not named and not plain:
+        raise DataError(f"--dev {place} holds no .dev, .txt or .jsonl file; give a folder or file of dev text")
+    return [
+        _source(path, folder, path.name.split(".")[0], "dev", PLAIN_FORMS.get(path.suffix, "text"), cleaner)
+        for path in named or plain
+    ]
 
 
-def _refuse_name(path: Path) -> None:
+def _source(path: Path, folder: Path, stem: str, split: str, form: str, cleaner: str) -> Source:
+    corpus = corpus_name(stem)
+    return Source(corpus, split, path.relative_to(folder).as_posix(), path, form, _cleaner_name(corpus, cleaner))
+
+
+def _cleaner_name(corpus: str, cleaner: str) -> str:
     try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise DataError(f"the name of {shown} is not UTF-8; rename it") from None
+        return get_cleaner(corpus if cleaner == "auto" else cleaner).name
+    except DataError as error:
+        if cleaner != "auto":
+            raise ConfigError(f"--cleaner: {error}") from error
+        return "none"
 
 
-def _plain_split(path: Path, folder: Path) -> str | None:
-    words = _words(path.parts)
+def _plain_split(folder_name: str, parts: Sequence[str]) -> str | None:
+    words = _words(parts)
     if words & _TEST_WORDS:
         return None
-    # `--corpus data/train data/dev` names folders whose own name tells the split.
-    return "dev" if (words | _words([folder.resolve().name])) & _DEV_WORDS else "train"
+    return "dev" if (words | _words([folder_name])) & _DEV_WORDS else "train"
 
 
 def _words(parts: Sequence[str]) -> set[str]:
-    return {word for part in parts for word in part.lower().replace("_", ".").replace("-", ".").split(".")}
+    return {word for part in parts for word in re.split("[-_.]", part.lower())}
 
 
-def _refuse_twins(sources: list[Source]) -> None:
-    # The same corpus at two sizes (train_10M beside train_100M) would be trained on twice.
-    seen: dict[tuple[str, str], Source] = {}
-    places: dict[Path, Source] = {}
-    for source in sources:
-        if (first := places.setdefault(source.path.resolve(), source)) is not source:
-            raise DataError(
-                f"{first.path} and {source.path} are the same file; give --corpus folders that do not overlap"
-            )
-        if source.path.suffix in _PLAIN:
-            continue
-        twin = seen.setdefault((source.corpus, source.split), source)
-        if twin is not source:
-            raise DataError(
-                f"{source.corpus}.{source.split} is there twice, as {twin.path} and {source.path}; "
-                "give --corpus the folders that you mean, such as train_10M and dev"
-            )
+def _named(sources: Sequence[Source]) -> list[tuple[str, str, Path]]:
+    return [(source.corpus, source.split, source.path) for source in sources]
 
 
-def _with_cleaner(source: Source, cleaner: str) -> Source:
-    try:
-        name = get_cleaner(source.corpus if cleaner == "auto" else cleaner).name
-    except DataError as error:
-        if cleaner != "auto":
-            raise ConfigError(str(error)) from error
-        name = "none"
-    return replace(source, cleaner=name)
+def _nothing_in(folders: Sequence[Path]) -> str:
+    unread = [path for folder in folders for path in unread_files(folder, set())]
+    there = f", only {name_files(unread)}" if unread else ""
+    places = ", ".join(str(folder) for folder in folders)
+    return f"{places} holds no <corpus>.train, .txt or .jsonl file{there}"
+
+
+def _natural(file: str) -> list[str | int]:
+    # part2 before part10: with published packing a file's text continues in the next file of the corpus.
+    parts = re.split(r"([0-9]{1,18})", file)
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]

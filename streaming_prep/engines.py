@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from elc_composer.common.errors import ConfigError, DataError
-from streaming_prep.jobs import Engine
+from streaming_prep.jobs.base import Engine
 
 ENGINES = ("local", "ray")
 _AHEAD = 3

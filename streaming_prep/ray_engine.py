@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from elc_composer.common.errors import ConfigError, DataError
-from streaming_prep.jobs import Engine
+from streaming_prep.jobs.base import Engine
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Segments read back as text."""
+"""Print random segments of a prepared folder as text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from streaming_prep.reading import open_prepared
 
 
 def print_sample(place: str, output: str | None, count: int, seed: int) -> None:
-    """Print `count` random segments of an output such as `seq_128/train`; the same ones for the same seed."""
+    """Print `count` random segments of an output such as `seq_128/train`; the same seed gives the same segments."""
     if count < 1:
-        raise ConfigError(f"--count {count} shows nothing; give at least 1")
+        raise ConfigError(f"--count is {count}, must be at least 1")
     with open_prepared(place) as prepared:
         name = prepared.choose(output)
-        total = prepared.manifest["outputs"][name]["samples"]
+        total = sum(entry["samples"] for entry in prepared.index(name))
         wanted = set(random.Random(seed).sample(range(total), min(count, total)))
         tokenizer = prepared.tokenizer()
         first = 0

@@ -33,7 +33,7 @@ def split_sentences(cleaned_lines: Iterable[str]) -> Iterator[str]:
         if not line:
             yield ""
             continue
-        # Mending may turn U+2028 or "&#10;" into a line break, and a sentence is a line of a file later on.
+        # Encoding repair turns "&#10;" into a line break, and a sentence is written as one line of a file later on.
         for paragraph in filter(None, map(str.strip, line.split("\n"))) if "\n" in line else (line,):
             *inner, last = split_line(paragraph)
             yield from inner

@@ -1,56 +1,61 @@
-"""How much text of which corpus is in a prepared folder, and how long its segments are."""
+"""Print words and tokens of each corpus in a prepared folder, and draw the segment lengths."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from elc_composer.prepared.layout import parse_dataset_name
+from streaming_prep.corpus_files import SPLITS
+from streaming_prep.manifest import SourceEntry
 from streaming_prep.reading import Prepared, open_prepared
 
 
 def print_stats(place: str, picture: Path) -> None:
     """Print words and tokens a corpus and split, and draw the lengths of the segments of every output as PNG."""
     with open_prepared(place) as prepared:
-        for line in corpus_table(prepared):
+        for line in corpus_table(prepared.manifest.sources):
             print(line)
         lengths = segment_lengths(prepared)
     for name, counts in lengths.items():
-        total = int(counts.sum())
+        total = max(int(counts.sum()), 1)
         full = counts[-1] / total
         mean = float((np.arange(len(counts)) * counts).sum() / total)
-        print(f"{name:<16}{total:>10,} segments of {mean:.1f} tokens in the mean, {full:.1%} of them full")
+        print(f"{name:<16}{total:>10,} segments, {mean:.1f} tokens on average, {full:.1%} full")
     draw(lengths, picture)
     print(f"lengths of the segments: {picture}")
 
 
-def corpus_table(prepared: Prepared) -> list[str]:
-    """Lines of a table: corpus, split, words, tokens, tokens a word, documents."""
+def corpus_table(sources: Sequence[SourceEntry]) -> list[str]:
+    """Lines of a table: corpus, split, words, tokens, tokens a word, documents; with a total of each split."""
     lines = [f"{'corpus':<20}{'split':<7}{'words':>13}{'tokens':>13}{'tokens/word':>13}{'documents':>11}"]
-    sources = prepared.manifest["sources"]
-    for source in [*sources, *(_sum(sources, split) for split in dict.fromkeys(row["split"] for row in sources))]:
-        ratio = source["tokens"] / max(source["words"], 1)
-        lines.append(
-            f"{source['corpus']:<20}{source['split']:<7}{source['words']:>13,}{source['tokens']:>13,}{ratio:>13.3f}"
-            f"{source['documents']:>11,}"
-        )
+    lines += [_row(source.corpus, source.split, [source]) for source in sources]
+    for split in SPLITS:
+        own = [source for source in sources if source.split == split]
+        if own:
+            lines.append(_row("all", split, own))
     return lines
 
 
-def _sum(sources: list[dict], split: str) -> dict:
-    own = [source for source in sources if source["split"] == split]
-    return {"corpus": "all", "split": split} | {
-        name: sum(source[name] for source in own) for name in ("words", "tokens", "documents")
-    }
+def _row(corpus: str, split: str, sources: Sequence[SourceEntry]) -> str:
+    words = sum(source.words for source in sources)
+    tokens = sum(source.tokens for source in sources)
+    documents = sum(source.documents for source in sources)
+    return f"{corpus:<20}{split:<7}{words:>13,}{tokens:>13,}{tokens / max(words, 1):>13.3f}{documents:>11,}"
 
 
 def segment_lengths(prepared: Prepared) -> dict[str, np.ndarray]:
-    """For each output how many segments have each length, int64 [seq_length - 1]."""
+    """The number of segments of each length by output, int64 [seq_length - 1], ordered by split and sequence length."""
+    outputs = {}
+    for name in prepared.manifest.outputs:
+        parsed = parse_dataset_name(name)
+        assert parsed is not None, "the manifest was checked"
+        outputs[name] = parsed
     found = {}
-    for name in sorted(
-        prepared.manifest["outputs"], key=lambda name: (name.split("/")[1], int(name.split("/")[0][4:]))
-    ):
-        counts = np.zeros(int(name.split("/")[0].removeprefix("seq_")) - 1, np.int64)
+    for name in sorted(outputs, key=lambda name: (outputs[name][1], outputs[name][0])):
+        counts = np.zeros(outputs[name][0] - 1, np.int64)
         for segments in prepared.segments(name):
             lengths = np.minimum([len(segment) for segment in segments], len(counts) - 1)
             counts += np.bincount(lengths, minlength=len(counts))
@@ -59,7 +64,7 @@ def segment_lengths(prepared: Prepared) -> dict[str, np.ndarray]:
 
 
 def draw(lengths: dict[str, np.ndarray], picture: Path) -> None:
-    """One histogram an output, logarithmic in the number of segments."""
+    """Write a PNG with a histogram for each output; the number of segments is on a logarithmic axis."""
     import matplotlib
 
     matplotlib.use("Agg")

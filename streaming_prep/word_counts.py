@@ -1,7 +1,7 @@
-"""Training the tokenizer from counted words: the same result as `train_tokenizer`, most of the work done in parallel.
+"""Train the tokenizer from counted words: the result of `train_tokenizer`, with most of the work done in parallel.
 
-The trainer only looks at how often each word occurs. So every chunk counts its space-separated pieces; each distinct
-piece is split into words once, and the trainer gets words that are cheap to count again.
+The trainer uses only the number of occurrences of each word. So the chunks count their space-separated pieces in
+parallel. Then each distinct piece is split into words once, and the trainer gets words that are cheap to count again.
 """
 
 from __future__ import annotations
@@ -10,25 +10,31 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from elc_composer.common.errors import DataError
+from elc_composer.common.json_files import read_json
 from elc_composer.prepared.tokenizer_files import SPECIAL_TOKENS
-from streaming_prep.train_tokenizer import plain_text, train_tokenizer, wordpiece_trainer
+from streaming_prep.train_tokenizer import train_tokenizer, training_text, wordpiece_trainer
 
 _COPIES = 50
 
 
 class PieceCounts:
-    """How often each piece opens a sentence (or is one that other blanks than single spaces keep whole) or follows."""
+    """Counts of space-separated pieces, separately for sentence-initial pieces and the rest.
+
+    A sentence with other white space than single spaces counts as one sentence-initial piece.
+    """
 
     def __init__(self) -> None:
         self.opening: Counter[str] = Counter()
         self.inner: Counter[str] = Counter()
 
-    def add(self, sentences: Iterable[str]) -> None:
-        """Count sentences as `streaming_prep.sentences` gives them."""
-        for sentence in plain_text(sentences):
+    def add(self, sentences: Iterable[str], markers: str = "removed") -> None:
+        """Count sentences of `streaming_prep.sentences`; for `markers` see `training_text`."""
+        for sentence in training_text(sentences, markers):
             pieces = sentence.split(" ")
             if pieces != sentence.split():
                 self.opening[sentence] += 1
@@ -38,16 +44,18 @@ class PieceCounts:
 
     def to_json(self) -> bytes:
         """The counts for `add_json`."""
-        return json.dumps([self.opening, self.inner], ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return json.dumps([self.opening, self.inner], ensure_ascii=False).encode()
 
     def add_json(self, path: Path) -> None:
-        """Add the counts that are in a file."""
-        opening, inner = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
-        self.opening.update(opening)
-        self.inner.update(inner)
+        """Add the counts of a file that `to_json` gave. Raises `DataError` if it is damaged."""
+        counts = read_json(path)
+        if not isinstance(counts, list) or len(counts) != 2 or not all(map(_is_counts, counts)):
+            raise DataError(f"{path} is damaged; delete it and rerun the same command")
+        self.opening.update(counts[0])
+        self.inner.update(counts[1])
 
     def words(self, splitter: pre_tokenizers.PreTokenizer) -> Counter[str]:
-        """Counts of the words that `splitter` makes of the sentences."""
+        """Counts of the words that `splitter` makes from the pieces."""
         words: Counter[str] = Counter()
         for before, pieces in (("", self.opening), (" ", self.inner)):
             for piece, count in pieces.items():
@@ -57,18 +65,22 @@ class PieceCounts:
 
 
 def train_from_counts(counts: PieceCounts, vocab_size: int, min_frequency: int) -> Tokenizer:
-    """What `train_tokenizer` makes of the counted sentences; raises as it does."""
-    # Trained on one letter, it has all but the vocabulary.
+    """The tokenizer that `train_tokenizer` gives for the counted sentences; raises the same errors."""
+    # A tokenizer with the right pipeline and a dummy vocabulary; the real model is trained below and put in.
     tokenizer = train_tokenizer(["a"], len(SPECIAL_TOKENS) + 256, min_frequency)
     words = counts.words(tokenizer.pre_tokenizer)
     trained = Tokenizer(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=""))
-    # Bytes are printable letters by now and none of them is a space.
+    # The words are in byte-level letters, none of which is a space.
     trained.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
     trained.train_from_iterator(_repeated(words), wordpiece_trainer(vocab_size, min_frequency))
     if trained.get_vocab_size() > vocab_size:
         train_tokenizer(words, vocab_size, min_frequency)  # raises: the alphabet alone is larger
     tokenizer.model = trained.model
     return tokenizer
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(count, int) for count in value.values())
 
 
 def _repeated(words: Mapping[str, int]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The folder that holds finished jobs until a build is done: one build at a time, and nothing in it but our own."""
+"""The work folder: holds finished jobs until the build completes; locked so that only one build uses it."""
 
 from __future__ import annotations
 
@@ -15,55 +15,62 @@ from elc_composer.common.files import digest
 
 WORK = ".work"
 _LOCK = "lock"
-_STAGES = ("clean", "tokenizer", "tokenize", "plan", "report", "shard")
-_OURS = (*_STAGES, "uploaded", "out", "inputs.json")
+_STAGES = ("clean", "split", "tokenizer", "tokenize", "plan", "report", "shard")
+INPUTS = "inputs.json"
+"""The inputs of the build that uses the folder; see `streaming_prep.build`."""
+_OURS = (*_STAGES, "uploaded", "out", INPUTS)
 
 
 def cache_folder(url: str) -> Path:
-    """The work folder of a build that goes to a URL: below the user's cache."""
+    """The work folder of a build to a URL, in the user's cache."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "streaming_prep" / digest(url.rstrip("/"))[:16]
 
 
 @contextmanager
 def work_folder(work: Path) -> Iterator[None]:
-    """The folder, there and free of a killed build's temporary files, ours alone until the block ends.
+    """Make the folder, remove temporary files of a killed build, and lock it until the block ends.
 
-    Raises `ConfigError` where another build is at work in it, and where it holds anything but a build's work.
+    Raises:
+        ConfigError: another build uses it, or it holds files of something else.
     """
     with _locked(work):
         _sweep(work)
         foreign = sorted(path.name for path in work.iterdir() if path.name not in (*_OURS, _LOCK))
         if foreign:
             raise ConfigError(
-                f"the work folder {work} holds other things ({', '.join(foreign[:3])}); give --work a folder of its own"
+                f"the work folder {work} holds other files ({', '.join(foreign[:3])}); give --work an empty folder"
             )
         yield
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """No other build writes to the folder until the block ends, whatever its work folder; `ConfigError` otherwise."""
+    """Lock an output folder until the block ends: builds with other work folders must not write to it.
+
+    Raises:
+        ConfigError: another build is writing to it.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems have no locks on folders
+        with suppress(OSError):  # some network file systems cannot lock folders
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ConfigError(f"another build is at work in {folder}; wait for it or give another --out") from None
+                raise ConfigError(f"another build uses {folder}; wait for it or give another --out") from None
         yield
     finally:
         os.close(handle)
 
 
 def remove_work(work: Path) -> None:
-    """Take the work folder away; call it while it is ours. The lock goes last, so that whoever comes finds it whole."""
+    """Remove the work folder, which the caller must have locked. Removes the lock last: the next build waits for it."""
     for name in _OURS:
         if (work / name).is_dir():
             shutil.rmtree(work / name, ignore_errors=True)
         else:
             (work / name).unlink(missing_ok=True)
-    with suppress(OSError):  # the next build may be in it already
+    with suppress(OSError):  # the next build may use it already
         (work / _LOCK).unlink()
         work.rmdir()
 
@@ -75,18 +82,19 @@ def _locked(work: Path) -> Iterator[None]:
         try:
             lock = open(work / _LOCK, "w")  # noqa: SIM115
         except FileNotFoundError:
-            continue  # the build before has just taken its folder away
+            continue  # the previous build has just removed the folder
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ConfigError(f"another build is at work in {work}; wait for it or give another --out") from None
+                raise ConfigError(f"another build uses {work}; wait for it or give another --out") from None
             if _still_there(lock, work / _LOCK):
                 yield
                 return
 
 
 def _still_there(file: IO[str], path: Path) -> bool:
+    """False if the previous build removed the folder between our opening and locking the file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -94,8 +102,11 @@ def _still_there(file: IO[str], path: Path) -> bool:
 
 
 def _sweep(work: Path) -> None:
-    stages = [path for stage in _STAGES for path in (work / stage).glob("*/.*.tmp")]
-    for path in [*stages, *work.glob(".inputs.json.*.tmp")]:
+    """Remove temporary files of a killed build, and folders in the place of records, which could not be written."""
+    temporary = [path for stage in _STAGES for path in (work / stage).glob("*/.*.tmp")]
+    records = [path for stage in _STAGES for path in (work / stage).glob("*/*.json")]
+    blocked = [path for path in [*records, work / INPUTS] if path.is_dir()]
+    for path in [*temporary, *work.glob(f".{INPUTS}.*.tmp"), *blocked]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

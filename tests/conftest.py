@@ -52,16 +52,29 @@ def matrix(record_property: Callable[[str, object], None]) -> Callable[[str, str
     return note
 
 
+@pytest.fixture
+def compared(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
+    """Count what was compared with the published output: `compared(kind, count)`."""
+
+    def note(kind: str, count: int) -> None:
+        record_property("compared", [kind, count])
+
+    return note
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the tests measured, over all workers: the largest deviation of each kind, and the matrix of ranks."""
     kinds: dict[str, list[float]] = {}
     cells: dict[str, dict[str, float]] = {}
+    counts: dict[str, int] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", "") == "call":
                 for name, value in report.user_properties:
                     if name == "deviation":
                         kinds.setdefault(value[0], []).append(value[1])
+                    elif name == "compared":
+                        counts[value[0]] = counts.get(value[0], 0) + value[1]
                     elif name == "matrix":
                         cells.setdefault(value[1], {})[value[0]] = value[2]
     if cells:
@@ -74,6 +87,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"  {name:<{width}}{shown}")
         largest = max(value for column in cells.values() for value in column.values())
         terminalreporter.write_line(f"  {sum(map(len, cells.values()))} combinations, largest deviation {largest:.1e}")
+    if counts:
+        terminalreporter.section("equal to the published output")
+        for kind, count in sorted(counts.items()):
+            terminalreporter.write_line(f"  {count:,} {kind}")
     if kinds:
         terminalreporter.section("deviation from the published implementation")
         total = sum(map(len, kinds.values()))

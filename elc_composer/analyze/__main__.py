@@ -18,6 +18,7 @@ from torch import nn
 
 from elc_composer.analyze.output import Row, pruning_table, shares_table, write_pruning, write_shares
 from elc_composer.analyze.pruning import Shares, count_pruned, pruned, shares_by_layer
+from elc_composer.common.addresses import parse_optional_address, refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.aggregate import ScoredPairs, summarize
 from elc_composer.evaluation.config import MinimalPairsConfig, ScoringConfig
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. An invalid input gives one line and exit code 2."""
     options = parser().parse_args(arguments)
     try:
+        parse_optional_address(options.minimal_pairs or "", "--minimal-pairs")
+        refuse_addresses({"CHECKPOINT": options.checkpoints, "--out": options.out, "--tokenizer": options.tokenizer})
         analyze(options)
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)

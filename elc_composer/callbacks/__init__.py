@@ -1,4 +1,4 @@
-"""Callbacks for any Composer project: what layers read, how weights are spread, a run's metrics, faults and its end."""
+"""Callbacks for any Composer project: layer weights, weight distributions, metrics file, bad-loss guard, SIGTERM."""
 
 from elc_composer.callbacks.data_wait import DataWaitMonitor
 from elc_composer.callbacks.gradient_norm import GradientNorm
@@ -8,6 +8,7 @@ from elc_composer.callbacks.metrics_file import MetricsFile
 from elc_composer.callbacks.mixed_inputs import MixedInputMonitor
 from elc_composer.callbacks.preemption import Preemption
 from elc_composer.callbacks.seeded_steps import SeededSteps
+from elc_composer.callbacks.step_metrics import StepMetrics
 from elc_composer.callbacks.weight_distribution import WeightDistributionMonitor
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "MixedInputMonitor",
     "Preemption",
     "SeededSteps",
+    "StepMetrics",
     "WeightDistributionMonitor",
 ]

@@ -1,4 +1,4 @@
-"""How long training waits for its data."""
+"""Monitors the time that training waits for data."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from elc_composer.common.errors import ConfigError
 
 @dataclass(eq=False)
 class DataWaitMonitor(Callback):
-    """Logs the time that rank 0 spends waiting for batches; the others wait for the slowest rank in any case.
+    """Logs the time that rank 0 waits for batches. (The ranks wait for each other in any case.)
 
     +--------------------------+---------------------------------------------------------------------------------------+
     | Key                      | Logged data, over the last `window` batches                                           |
     +==========================+=======================================================================================+
-    | ``data_wait/seconds``    | Mean seconds between asking the loader for a batch and having it                      |
-    | ``data_wait/share``      | Their share of the time since the batch before was asked for, evaluation left out     |
+    | ``data_wait/seconds``    | Mean seconds between requesting a batch from the loader and receiving it              |
+    | ``data_wait/share``      | The wait as a share of the time between two requests, without evaluation              |
     +--------------------------+---------------------------------------------------------------------------------------+
     """
 
     window: int = 50
-    """Batches that a figure is taken over; it is logged once that many are done."""
+    """Number of batches to average over; logged once per window."""
 
     def __post_init__(self) -> None:
-        """Start with nothing measured."""
+        """Check the setting."""
         if self.window < 1:
             raise ConfigError(f"data_wait_monitor.window is {self.window}; it must be at least 1")
         self._restart()
@@ -38,11 +38,11 @@ class DataWaitMonitor(Callback):
         self._batches = 0
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """What lies between two stages is no waiting."""
+        """Start a new window: the time between two stages does not count."""
         self._restart()
 
     def before_dataloader(self, state: State, logger: Logger) -> None:
-        """A batch is asked for."""
+        """Start the timer; log when the window is complete."""
         now = time.perf_counter()
         if self._asked is not None:
             self._total += now - self._asked - self._paused
@@ -55,14 +55,14 @@ class DataWaitMonitor(Callback):
         self._asked, self._paused = now, 0.0
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
-        """The batch is here."""
+        """Stop the timer."""
         if self._asked is not None:
             self._waited += time.perf_counter() - self._asked
 
     def eval_before_all(self, state: State, logger: Logger) -> None:
-        """Evaluation begins."""
+        """Pause the timer."""
         self._paused -= time.perf_counter()
 
     def eval_after_all(self, state: State, logger: Logger) -> None:
-        """Evaluation is over."""
+        """Resume the timer."""
         self._paused += time.perf_counter()

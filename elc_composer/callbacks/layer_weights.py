@@ -1,4 +1,4 @@
-"""Which earlier layers each layer reads: the softmax of its mixing weights, as metrics, pictures and a history."""
+"""Monitors layer mixing: the softmax of each layer's mixing weights as metrics, heatmaps and a history."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from composer.utils import dist
 
 from elc_composer.callbacks.measuring.destinations import log_picture, save_picture
 from elc_composer.callbacks.measuring.local_shards import Shards
-from elc_composer.callbacks.measuring.record_files import Records, run_path
+from elc_composer.callbacks.measuring.record_files import RecordFile, run_path
+from elc_composer.common import run_folder
 from elc_composer.common.errors import ConfigError
 from elc_composer.common.intervals import Interval
+from elc_composer.common.json_files import parse_json
 from elc_composer.common.module_names import clean_name, layer_labels
 from elc_composer.figures.canvas import pixels
 from elc_composer.figures.heatmap import heatmap, small_multiples
 
 HISTORY_LIMIT = 1024
+"""Measurements that a checkpoint carries at most."""
 
 
 def softmax(weights: list[float]) -> list[float]:
-    """Shares of one layer's sources, summing to 1; a weight of -inf has none. NaN where a weight is no number."""
+    """Shares of one layer's sources, summing to 1; a weight of -inf gives 0. All NaN if a weight is NaN or +inf."""
     top = max(weights)
     if not math.isfinite(top) or any(map(math.isnan, weights)):
         return [math.nan] * len(weights)
@@ -35,13 +38,23 @@ def softmax(weights: list[float]) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
-def _numbers(layers: dict[str, list[float | None]]) -> dict[str, list[float]]:
-    """Shares as read from a file, where null stands for what is no number."""
-    return {label: [math.nan if share is None else share for share in shares] for label, shares in layers.items()}
+def _measurement(record: dict[str, Any]) -> dict[str, Any] | None:
+    """A record of `layer_weights.jsonl` with NaN for null; None if it is damaged."""
+    layers = record.get("layers")
+    if not isinstance(layers, dict) or not layers:
+        return None
+    read = {label: _shares(shares) for label, shares in layers.items()}
+    return None if None in read.values() else {"step": record["step"], "layers": read}
+
+
+def _shares(values: Any) -> list[float] | None:
+    if not isinstance(values, list) or not values or any(type(v) not in (int, float, type(None)) for v in values):
+        return None
+    return [math.nan if value is None else float(value) for value in values]
 
 
 def describe(shares: list[float], before: list[float] | None) -> dict[str, float]:
-    """Figures of one layer's shares; `before` are its shares at the last measurement."""
+    """Metrics of one layer's shares; `before` are its shares at the previous measurement."""
     figures = {f"from_{source}": share for source, share in enumerate(shares)}
     figures["entropy"] = sum(share * math.log(1 / share) for share in shares if share != 0)
     figures["expected_source"] = sum(source * share for source, share in enumerate(shares))
@@ -54,12 +67,12 @@ def describe(shares: list[float], before: list[float] | None) -> dict[str, float
 
 @dataclass(eq=False)
 class LayerWeightMonitor(Callback):
-    """Logs what every layer reads, draws it as a layer-by-source heatmap and keeps its history.
+    """Logs the mixing weights of every layer, draws them as a layer-by-source heatmap and keeps their history.
 
-    Layers count from 1 and sources from 0, so that source 0 is the embedding, source i is layer i's output, and layer n
-    reads sources 0 to n-1: the parameter `layers.0.prev_layer_weights` is `layer_1`. A vector without a number in its
-    name (the mix that the head reads) is `head`. Works on one device, DDP, FSDP1 and FSDP2; a sharded vector is put
-    together from the ranks' slices, and nothing else is communicated.
+    Layers count from 1 and sources from 0: source 0 is the embedding, source i is the output of layer i, and layer n
+    reads sources 0 to n-1. The parameter `layers.0.prev_layer_weights` is `layer_1`. A vector without a number in its
+    name (the mix that the head reads) is `head`. Works on one device, DDP, FSDP1 and FSDP2; one reduction assembles
+    sharded vectors, and nothing else is communicated.
 
     +----------------------------------------------+----------------------------------------------------------+
     | Key                                          | Logged data                                              |
@@ -68,63 +81,63 @@ class LayerWeightMonitor(Callback):
     | ``layer_weights/layer_{n}/entropy``          | Entropy of the shares, nats                              |
     | ``layer_weights/layer_{n}/expected_source``  | Mean source index under the shares                       |
     | ``layer_weights/layer_{n}/embedding_share``  | Share of source 0                                        |
-    | ``layer_weights/layer_{n}/previous_share``   | Share of source n-1, the layer before                    |
-    | ``layer_weights/layer_{n}/drift``            | Total variation distance to the last measurement, 0 to 1 |
-    | ``layer_weights/heatmap``                    | The picture, in loggers that show images                 |
+    | ``layer_weights/layer_{n}/previous_share``   | Share of source n-1, the previous layer                  |
+    | ``layer_weights/layer_{n}/drift``            | Total variation distance to the previous one, 0 to 1     |
+    | ``layer_weights/heatmap``                    | The heatmap, in loggers that show images                 |
     +----------------------------------------------+----------------------------------------------------------+
 
     In `folder`: `layer_weights.jsonl` (`{"step": ..., "layers": {"1": [...], ..., "head": [...]}}`, all measurements),
-    the newest picture `layer_weights.png`, and at the end `layer_weights_over_time.png`. Measured before the first
-    step, every `interval` and at the end. The history travels in checkpoints.
+    the newest heatmap `layer_weights.png`, and at the end `layer_weights_over_time.png`. It measures before the first
+    step, every `interval` and at the end. Checkpoints contain the history.
 
     Raises:
-        ConfigError: an interval or pattern that cannot be read.
+        ConfigError: an invalid interval or pattern.
     """
 
     pattern: str = r"(^|\.)prev_layer_weights$"
-    """Regular expression, searched in the parameters' names (without the prefixes of DDP, FSDP and other wrappers)."""
+    """Regular expression, searched in parameter names (without the prefixes of DDP, FSDP and other wrappers)."""
     interval: str = "50ba"
     """How often to measure and log: a Composer time string (`50ba`, `1ep`, `0.01dur`, ...)."""
     picture_interval: str = "1000ba"
     """How often to draw; also drawn at the end."""
     folder: str | None = "runs/{run_name}"
-    """Where history and pictures go, with Composer's placeholders; null: only metrics."""
+    """Folder of history and pictures, with Composer's placeholders; null: only metrics."""
 
     def __post_init__(self) -> None:
-        """Check the settings; what changes while running is no field, so that a config shows settings alone."""
+        """Check the settings. State is not stored in dataclass fields, which a config would show as settings."""
         try:
             self._pattern = re.compile(self.pattern)
         except re.error as error:
             raise ConfigError(
-                f"layer_weight_monitor.pattern: {self.pattern!r} is no regular expression: {error}"
+                f"layer_weight_monitor.pattern: {self.pattern!r} is not a regular expression: {error}"
             ) from error
         self._interval = Interval(self.interval, "layer_weight_monitor.interval")
         self._pictures = Interval(self.picture_interval, "layer_weight_monitor.picture_interval")
         self._shards: Shards | None = None
-        self._records = Records(None)
+        self._records = RecordFile(None)
         self._folder: Path | None = None
         self.history: list[dict[str, Any]] = []
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Find the parameters, take up the history and measure once."""
+        """Find the parameters, restore the history and measure once."""
         self._interval.restart(state)
         self._pictures.restart(state)
         self._find(state)
         self._folder = run_path(self.folder, state)
         step = int(state.timestamp.batch)
         self.history = [record for record in self.history if record["step"] <= step]
-        self._records = Records(self._folder and self._folder / "layer_weights.jsonl")
+        self._records = RecordFile(self._folder and self._folder / run_folder.LAYER_WEIGHTS)
         if not self._shards:
             self._records.forget(step)
             return
-        on_disk = self._records.cut(step)
+        on_disk = [found for record in self._records.cut(step) if (found := _measurement(record)) is not None]
         if len(on_disk) < len(self.history):
             self._records.replace(self.history)
         elif not self.history:
-            # a checkpoint that lacks the history; whether to measure must not hang on a file that one rank alone has
-            earlier = [record for record in on_disk if record["step"] < step]
-            self._records.replace(earlier)
-            self.history = [{**record, "layers": _numbers(record["layers"])} for record in earlier]
+            # The checkpoint has no history. Only rank 0 has the file, so it must not influence whether the ranks
+            # measure (a collective): drop its record of this step, so that all ranks measure.
+            self.history = [record for record in on_disk if record["step"] < step]
+            self._records.replace(self.history)
         if not self.history or self.history[-1]["step"] < step:
             self._measure(state, logger)
 
@@ -133,11 +146,11 @@ class LayerWeightMonitor(Callback):
         self._run(state, logger)
 
     def epoch_end(self, state: State, logger: Logger) -> None:
-        """Measure and draw when due; intervals in epochs end here."""
+        """Measure and draw when due; intervals in epochs are due here."""
         self._run(state, logger)
 
     def fit_end(self, state: State, logger: Logger) -> None:
-        """Measure the final weights and draw them and their history."""
+        """Measure the final weights; draw them and the history."""
         if self._shards:
             if not self.history or self.history[-1]["step"] < int(state.timestamp.batch):
                 self._measure(state, logger)
@@ -145,13 +158,13 @@ class LayerWeightMonitor(Callback):
             self._draw_history()
 
     def state_dict(self) -> dict[str, Any]:
-        """The history, as text: sharded checkpoints store every list apart and miss those that a new run lacks."""
+        """The history as JSON text: sharded checkpoints store list items one by one and skip those a new run lacks."""
         return {"history": json.dumps(self.history)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the history of a checkpoint."""
+        """Restore the history of a checkpoint."""
         history = state.get("history", [])
-        self.history = json.loads(history) if isinstance(history, str) else list(history)
+        self.history = parse_json(history, "layer weights of the checkpoint") if isinstance(history, str) else history
 
     def _find(self, state: State) -> None:
         model = state.model
@@ -160,8 +173,8 @@ class LayerWeightMonitor(Callback):
         if not self._shards and dist.get_global_rank() == 0:
             some = ", ".join(clean_name(name, model) for name, _ in list(model.named_parameters())[:3])
             warnings.warn(
-                f"LayerWeightMonitor: no parameter matches {self.pattern!r} (the model's are named like {some}), "
-                "so no layer weights are logged",
+                f"LayerWeightMonitor: no parameter matches {self.pattern!r} (names are like {some}), "
+                "so no layer weights are logged; set layer_weight_monitor.pattern",
                 stacklevel=2,
             )
 
@@ -187,7 +200,7 @@ class LayerWeightMonitor(Callback):
         logger.log_metrics(metrics)
         record = {"step": int(state.timestamp.batch), "layers": shares}
         if len(self.history) >= HISTORY_LIMIT:
-            # what checkpoints carry stays small: every other one goes, the first stays, the file keeps all
+            # Keeps checkpoints small: drop every other measurement but the first. The file keeps all.
             self.history = self.history[::2]
         self.history.append(record)
         self._records.append(record)
@@ -200,10 +213,10 @@ class LayerWeightMonitor(Callback):
         step = self.history[-1]["step"]
         figure = heatmap(self.history[-1]["layers"], f"What each layer reads, step {step:,}")
         log_picture(logger, "layer_weights/heatmap", pixels(figure), step)
-        save_picture(figure, self._folder and self._folder / "layer_weights.png")
+        save_picture(figure, self._folder and self._folder / run_folder.LAYER_WEIGHTS_PICTURE)
 
     def _draw_history(self) -> None:
         if self._folder is not None and len(self.history) > 1:
             moments = [(record["step"], record["layers"]) for record in self.history]
             figure = small_multiples(moments, "What each layer reads, over training")
-            save_picture(figure, self._folder / "layer_weights_over_time.png")
+            save_picture(figure, self._folder / run_folder.LAYER_WEIGHTS_OVER_TIME_PICTURE)

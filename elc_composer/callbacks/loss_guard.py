@@ -1,8 +1,7 @@
-"""Stop before a loss that is no number, or far too large, gets into a checkpoint; say which samples it came from."""
+"""Stops training at a loss that is NaN, infinite or far too large, before it reaches a checkpoint."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -17,23 +16,22 @@ from composer.loggers import Logger
 from composer.utils import dist
 from torch.distributed.tensor import DTensor
 
-from elc_composer.callbacks.measuring.record_files import run_path
+from elc_composer.callbacks.measuring.record_files import RecordFile, run_path
+from elc_composer.common import run_folder
 from elc_composer.common.errors import ConfigError
-
-FILE = "bad_batches.jsonl"
 
 
 class OnBadLoss(Enum):
-    """What follows a bad loss."""
+    """Reaction to a bad loss."""
 
     stop = "stop"
     roll_back = "roll_back"
 
 
 class BadLoss(RuntimeError):
-    """A loss, or weights, that training cannot go on from.
+    """A loss, or weights, from which training cannot continue.
 
-    `step` is the optimizer step, from 0, whose batch is at fault as far as one can tell.
+    `step` is the optimizer step (from 0) whose batch most likely caused it.
     """
 
     def __init__(self, sentence: str, step: int) -> None:
@@ -43,34 +41,36 @@ class BadLoss(RuntimeError):
 
 @dataclass(eq=False)
 class LossGuard(Callback):
-    """Ends training with `BadLoss` at the first loss that is not finite, or exceeds `factor` times the usual.
+    """Ends training with `BadLoss` at the first loss that is not finite, or above `factor` times the usual loss.
 
-    That happens before the batch's checkpoint is due, and on every rank after the same batch, since Composer has
-    averaged the loss over the ranks and fetched it from the device already: watching costs nothing. A step can also
-    ruin the weights under a loss that is still finite; a saver that calls `check_weights` first never stores these.
+    This happens before the batch's checkpoint is due, and on every rank after the same batch: Composer has already
+    averaged the loss over the ranks and fetched it from the device, so that checking it costs nothing. A step can also
+    damage the weights while the loss is finite: a saver that calls `check_weights` first never stores such weights.
 
-    In `folder`, `bad_batches.jsonl` gets `{"step", "loss", "reason", "sample_ids"}`, one list of ids for each rank, if
-    batches carry them as `sample_ids` (`[B]`, int64).
+    `bad_batches.jsonl` in `folder` gets `{"step", "loss", "reason", "sample_ids"}`, with one list of ids per rank if
+    batches have `sample_ids` (`[B]`, int64).
 
-    Rolling back is for the program around the Trainer: catch `BadLoss`, add its step to a new guard's `skipped` with
-    `leave_out`, and train again from the last checkpoint. A step that is skipped sees its batch, but leaves the weights
-    and the optimizer's moments as they are.
+    Rolling back is up to the program that runs the Trainer: catch `BadLoss`, add its step to a new guard's `skipped`
+    with `leave_out`, and train again from the last checkpoint. A skipped step reads its batch, but does not change the
+    weights or the optimizer's moments.
 
     Raises:
-        ConfigError: a factor, window or number out of range.
+        ConfigError: factor, window or max_roll_backs out of range.
     """
 
     on_bad_loss: OnBadLoss = OnBadLoss.stop
-    """`stop`; or `roll_back`: go on from the last checkpoint, without the bad batch's gradient."""
+    """`stop`, or `roll_back`: continue from the last checkpoint without the gradient of the bad batch."""
     factor: float | None = None
-    """A loss above this many times the median of the last `window` is bad, too; null: NaN and infinity only."""
+    """A loss above `factor` times the median of the last `window` losses is bad; null: only NaN and infinity are."""
     window: int = 100
+    """Number of recent losses whose median `factor` refers to."""
     max_roll_backs: int = 3
-    """Stop all the same when that many have not helped."""
+    """Stop after this many roll-backs."""
     folder: str | None = "runs/{run_name}"
+    """Folder of `bad_batches.jsonl`, with Composer's placeholders; null: no file."""
 
     def __post_init__(self) -> None:
-        """Nothing is skipped yet."""
+        """Check the settings."""
         if self.factor is not None and self.factor <= 1:
             raise ConfigError(f"loss_guard.factor is {self.factor}; it must be above 1, or null")
         if self.window < 1 or self.max_roll_backs < 0:
@@ -84,10 +84,10 @@ class LossGuard(Callback):
 
     @staticmethod
     def leave_out(skipped: set[int], step: int) -> str:
-        """Add a step to those that are skipped, after `BadLoss` at it; returns the added ones as text.
+        """Add a step to `skipped` after `BadLoss` at this step; returns the added steps as text.
 
-        Where the step, or the one before, is skipped already, the damage may have come from further back, from a
-        gradient that overflowed under a loss that was still finite: then the step before those is left out as well.
+        If this step or the previous one is skipped already, an earlier gradient may have overflowed while the loss was
+        still finite. The step before the skipped ones is then added as well.
         """
         added = {step}
         if skipped & {step, step - 1}:
@@ -100,19 +100,19 @@ class LossGuard(Callback):
         return ", ".join(map(str, sorted(added)))
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
-        """Remember the samples of the batch that comes."""
+        """Store the sample ids of the batch."""
         self._ids = state.batch.get("sample_ids") if isinstance(state.batch, Mapping) else None
 
     def after_train_batch(self, state: State, logger: Logger) -> None:
-        """Take the gradient away where the step is left out; the optimizer steps right after this."""
+        """Remove the gradient of a skipped step; the optimizer steps right after this event."""
         if int(state.timestamp.batch) in self.skipped:
             state.model.zero_grad(set_to_none=True)
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Judge the batch's loss.
+        """Check the batch's loss.
 
         Raises:
-            BadLoss: on every rank alike.
+            BadLoss: on every rank.
         """
         step = int(state.timestamp.batch) - 1
         loss = (state.total_loss_dict or {}).get("loss/train/total")
@@ -127,10 +127,10 @@ class LossGuard(Callback):
         self._losses.append(loss)
 
     def check_weights(self, state: State) -> None:
-        """To be called on every rank before weights are stored.
+        """Check the weights before they are stored; every rank must call this.
 
         Raises:
-            BadLoss: if some are no numbers.
+            BadLoss: if some weights are NaN or infinite.
         """
         finite = torch.ones((), dtype=torch.int64, device=next(state.model.parameters()).device)
         for parameter in state.model.parameters():
@@ -144,17 +144,12 @@ class LossGuard(Callback):
 
     def _report(self, state: State, step: int, loss: float, reason: str) -> None:
         ids = dist.all_gather_object(None if self._ids is None else self._ids.tolist())
-        path = run_path(self.folder if self.folder is None else f"{self.folder}/{FILE}", state)
-        record = {"step": step, "loss": str(loss), "reason": reason, "sample_ids": ids}
+        folder = run_path(self.folder, state)
         where = ""
-        if path is not None:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
-                where = f"; the ids of its samples are in {path}"
-            except OSError as error:
-                where = f"; the ids of its samples are {ids}, {path} cannot be written ({error.strerror})"
+        if folder is not None:
+            file = RecordFile(folder / run_folder.BAD_BATCHES)
+            written = file.append({"step": step, "loss": str(loss), "reason": reason, "sample_ids": ids})
+            where = f"; the ids of its samples are {f'in {file.path}' if written else ids}"
         raise BadLoss(reason + where, step)
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,5 +157,5 @@ class LossGuard(Callback):
         return {"losses": list(self._losses)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on comparing where the checkpoint was saved."""
+        """Restore the losses of a checkpoint."""
         self._losses = deque(state["losses"], maxlen=self.window)

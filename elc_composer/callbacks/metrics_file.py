@@ -1,4 +1,4 @@
-"""A run's metrics as a file that people, reports and tests read: one JSON object a step."""
+"""Logger that writes a run's metrics to a JSON Lines file, one object per step; and its reader."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from composer.core import State
 from composer.loggers import Logger, LoggerDestination
 from composer.utils import dist
 
-from elc_composer.callbacks.measuring.record_files import Records, plain, read_records, run_path
+from elc_composer.callbacks.measuring.record_files import RecordFile, plain, read_record_file, run_path
 
 
 def number(value: Any) -> float | int | str | bool | None:
-    """A metric as JSON holds it; None for what is neither number nor text."""
+    """A metric as a JSON value; None if it is neither a number nor text."""
     if isinstance(value, torch.Tensor):
         value = value.item() if value.numel() == 1 else None
     elif hasattr(value, "item") and getattr(value, "size", 1) == 1:
@@ -29,37 +29,35 @@ def number(value: Any) -> float | int | str | bool | None:
 class MetricsFile(LoggerDestination):
     """Logger that writes `metrics.jsonl` on rank 0: `{"step": 10, "loss/train/total": 2.3, ...}`, one line a step.
 
-    The line of the current step is rewritten as more of its metrics arrive, so that a running run can be read. When a
-    run resumes from a checkpoint, lines beyond its step are dropped; a run that starts at step 0 starts an empty
-    file. What is no number or text, NaN and infinities are null. A disk that fills up costs metrics and a warning,
-    not the run.
+    The line of the current step is rewritten whenever more of its metrics arrive, so that the file can be read during
+    the run. A run that resumes from a checkpoint drops the lines after its step; a run that starts at step 0 starts an
+    empty file. NaN, infinity and anything that is neither a number nor text become null. If the file cannot be
+    written, the run continues without it and warns once.
     """
 
     path: str = "runs/{run_name}/metrics.jsonl"
     """The file, with Composer's placeholders."""
 
     def __post_init__(self) -> None:
-        """Nothing is known of the run yet: metrics wait for it."""
-        self._path: Path | None = None
-        self._records = Records(None)
+        """Metrics are collected until `init` tells the run's name."""
+        self._records = RecordFile(None)
         self._step = 0
         self._line: dict[str, float | int | str | bool | None] = {}
         self._start: int | None = None
         self._cut = False
 
     def init(self, state: State, logger: Logger) -> None:
-        """Learn the run's name."""
-        self._path = run_path(self.path, state)
-        self._records = Records(self._path)
+        """Resolve the path from the run's name."""
+        self._records = RecordFile(run_path(self.path, state))
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Drop what an earlier attempt wrote beyond the step from which this one goes on."""
-        if self._path is None or self._cut:
+        """Drop the lines after the step from which this run starts."""
+        if self._records.path is None or self._cut:
             return
         self._cut = True
         step = int(state.timestamp.batch)
         kept = self._records.cut(step)
-        # the step's own line goes on growing: the next batch logs its loss under it
+        # More metrics belong to this step's line: the next batch logs its loss under this step.
         same: dict[str, Any] = {}
         for record in kept:
             if record["step"] == step:
@@ -68,10 +66,10 @@ class MetricsFile(LoggerDestination):
         self._line = {**same, **(self._line if self._step == step else {})}
         self._line.pop("step", None)
         self._step = step
-        self._open()
+        self._start = self._end_of_file()
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Take metrics of a step; those of another step end the line of the one before."""
+        """Add metrics to the line of their step; a new step completes the previous line."""
         if dist.get_global_rank() != 0:
             return
         if step is not None and step != self._step:
@@ -80,39 +78,44 @@ class MetricsFile(LoggerDestination):
         self._line.update({key: number(value) for key, value in metrics.items()})
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Make the step's line readable."""
+        """Write the step's line."""
         self._write()
 
     def eval_end(self, state: State, logger: Logger) -> None:
-        """Make the evaluation readable."""
+        """Write the evaluation's metrics."""
         self._write()
 
     def fit_end(self, state: State, logger: Logger) -> None:
-        """Write what is left."""
+        """Write the last line."""
         self._write()
 
     def close(self, state: State, logger: Logger) -> None:
-        """Write what is left."""
+        """Write the last line."""
         self._write()
 
-    def _open(self) -> None:
-        assert self._path is not None
+    def _end_of_file(self) -> int | None:
+        """Size of the file in bytes, created if missing; None if that fails."""
+        path = self._records.path
+        if path is None:
+            return None
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.touch()
-            self._start = self._path.stat().st_size
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            return path.stat().st_size
         except OSError as error:
             self._records.warn(error)
+            return None
 
     def _write(self) -> int | None:
-        """Put the line of the current step where it begins and return where it ends."""
-        if self._path is None or not self._line:
+        """Write the current step's line at the position where it starts; return the position where it ends."""
+        path = self._records.path
+        if path is None or not self._line:
             return self._start
         if self._start is None:
-            self._open()
-        line = json.dumps({"step": self._step, **self._line}) + "\n"
+            self._start = self._end_of_file()
+        line = json.dumps(plain({"step": self._step, **self._line})) + "\n"
         try:
-            with self._path.open("r+b") as file:
+            with path.open("r+b") as file:
                 file.seek(self._start or 0)
                 file.write(line.encode())
                 file.truncate()
@@ -123,9 +126,13 @@ class MetricsFile(LoggerDestination):
 
 
 def read_metrics(path: Path | str) -> dict[str, list[tuple[int, float]]]:
-    """Each metric of a `metrics.jsonl` as its (step, value) pairs; what is no number is left out."""
+    """Each metric of a `metrics.jsonl` as (step, value) pairs; values that are not numbers are left out.
+
+    Raises:
+        DataError: the path is a directory or cannot be read.
+    """
     history: dict[str, list[tuple[int, float]]] = {}
-    for record in read_records(Path(path)):
+    for record in read_record_file(Path(path)):
         for key, value in record.items():
             if key != "step" and isinstance(value, (int, float)) and not isinstance(value, bool):
                 history.setdefault(key, []).append((record["step"], float(value)))

@@ -1,4 +1,4 @@
-"""A picture of minimal-pair accuracy over training."""
+"""Draws minimal-pair accuracy over training."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from composer.utils import dist
 
 from elc_composer.callbacks.measuring.destinations import log_picture, save_picture
 from elc_composer.callbacks.measuring.record_files import run_path
+from elc_composer.common.json_files import parse_json
 from elc_composer.evaluation.in_training.metrics import MinimalPairAccuracy
 from elc_composer.figures.canvas import pixels
 from elc_composer.figures.curves import curves
@@ -26,20 +27,20 @@ class MinimalPairPlot(Callback):
     |-------------------------|---------------------------------------------------------|
     | `minimal_pairs/<label>` | `overall` and the phenomena over batches, chance dashed |
 
-    The history is part of the checkpoint, so that a resumed run draws one unbroken picture. Works with any evaluator
-    whose metrics are `MinimalPairAccuracy`; others are left alone. Rank 0 writes.
+    Checkpoints contain the history, so that the picture of a resumed run has all points. Works with any evaluator
+    whose metrics are `MinimalPairAccuracy` and ignores the others. Rank 0 writes.
     """
 
     picture_path: str | None = "runs/{run_name}/minimal_pairs_{label}.png"
-    """Where pictures go, with Composer's placeholders and `{label}`; None draws for the loggers only."""
+    """Path of the pictures, with Composer's placeholders and `{label}`; None: only loggers get them."""
     history: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
     """Label -> `overall` or phenomenon -> (batch, accuracy), filled while training."""
 
     def eval_end(self, state: State, logger: Logger) -> None:
-        """Remember the accuracies that Composer has just computed, and draw."""
+        """Add the accuracies that Composer has just computed to the history, and draw."""
         label = str(state.dataloader_label)
         metrics = state.eval_metrics.get(label, {})
-        # Composer has computed them on all ranks; computing again only reads the result.
+        # Composer has called compute() on all ranks before; calling it on rank 0 alone returns the cached result.
         pairs = {name: metric for name, metric in metrics.items() if isinstance(metric, MinimalPairAccuracy)}
         found = {name: metric for name, metric in pairs.items() if metric.headline}
         if not found:
@@ -53,12 +54,14 @@ class MinimalPairPlot(Callback):
             self._draw(state, logger, label)
 
     def state_dict(self) -> dict[str, Any]:
-        """The history, as text: sharded checkpoints store every list apart and miss those that a new run lacks."""
+        """The history as JSON text: sharded checkpoints store list items one by one and skip those a new run lacks."""
         return {"history": json.dumps(self.history)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue a history."""
-        history = json.loads(state["history"]) if isinstance(state["history"], str) else state["history"]
+        """Restore the history of a checkpoint."""
+        history = state["history"]
+        if isinstance(history, str):
+            history = parse_json(history, "minimal-pair accuracies of the checkpoint")
         self.history = {
             label: {name: [(int(batch), float(value)) for batch, value in points] for name, points in series.items()}
             for label, series in history.items()

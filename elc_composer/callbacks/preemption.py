@@ -1,4 +1,4 @@
-"""Leave in good order when the machine is about to be taken away: SIGTERM ends training at a batch's end."""
+"""Handles preemption: on SIGTERM, training stops after the current batch, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from composer.loggers import Logger
 from composer.utils import dist
 
 EXIT_CODE = 75
-"""What a pre-empted process should exit with: EX_TEMPFAIL of sysexits.h, "try again later"."""
+"""Exit code of a preempted process: EX_TEMPFAIL of sysexits.h, "try again later"."""
 
 
 @dataclass(eq=False)
 class Preemption(Callback):
-    """Stops training at the end of the batch during which any rank got SIGTERM; every rank stops after the same batch.
+    """Stops training at the end of the batch during which any rank got SIGTERM; all ranks stop after the same batch.
 
-    Training stops before that batch's checkpoint is due, and Composer saves one wherever training ends, so that the
-    run's state is on disk when `Trainer.fit` returns. Then `preempted` is True: close the trainer, call `leave`.
+    Training stops before that batch's checkpoint is due, and Composer saves a checkpoint when training ends. So the
+    state is on disk when `Trainer.fit` returns. Then `preempted` is True: close the trainer and call `leave`.
 
-    The ranks agree through one reduction a batch. Further SIGTERMs change nothing (launchers send them to ranks that
-    are still saving); SIGINT stays what it is, and ends the process at once without a checkpoint.
+    The ranks agree by one reduction per batch. Later SIGTERMs are ignored, because launchers send them to ranks that
+    are still saving. SIGINT is not handled: it ends the process at once, without a checkpoint.
 
-    In a script of your own:
+    In your own script:
 
         preemption = Preemption()
         trainer = Trainer(..., callbacks=[preemption], save_folder=...)
@@ -39,32 +39,32 @@ class Preemption(Callback):
     """
 
     def __post_init__(self) -> None:
-        """Nothing has happened yet."""
+        """No signal has arrived."""
         self.preempted = False
         self._noticed = False
         self._before: Any = None
 
     def install(self) -> None:
-        """Take SIGTERM from now on; `init` does so, too. Outside the main thread Python takes no signals: nothing."""
+        """Handle SIGTERM from now on (`init` calls this). Does nothing outside the main thread: Python forbids it."""
         if self._before is None and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._notice)
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if not self._noticed:
-            # print is not safe in a handler
+            # print is not reentrant, so it must not be used in a signal handler.
             os.write(2, b"SIGTERM: training stops after this batch, with a checkpoint\n")
         self._noticed = True
 
     def init(self, state: State, logger: Logger) -> None:
-        """Take SIGTERM."""
+        """Handle SIGTERM from now on."""
         self.install()
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        """Agree whether to stop here; before any saver that comes later in the list, so that it sees the end."""
+        """Agree whether to stop. Savers that come later in the list of callbacks then save the last batch."""
         self._agree(state)
 
     def epoch_checkpoint(self, state: State, logger: Logger) -> None:
-        """Agree again where an evaluation lay between."""
+        """Agree again: an evaluation may have run since the batch ended."""
         self._agree(state)
 
     def _agree(self, state: State) -> None:
@@ -75,20 +75,21 @@ class Preemption(Callback):
             state.stop_training()
 
     def close(self, state: State, logger: Logger) -> None:
-        """Give SIGTERM back, unless the process is about to leave."""
+        """Restore the previous handler, unless the process is about to exit."""
         if not self._noticed and not self.preempted:
             self.restore()
 
     def restore(self) -> None:
-        """Let SIGTERM do what it did before."""
+        """Restore the previous SIGTERM handler."""
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
             self._before = None
 
     def leave(self) -> None:
-        """Exit with `EXIT_CODE`, together with the other ranks, whatever signals a launcher sends meanwhile."""
+        """Exit with `EXIT_CODE` after all ranks have arrived here; SIGTERM is ignored from now on."""
         if self._before is not None:
-            # Python drops its own handlers before the process is gone; one that ignores stays
+            # Python removes its handlers during shutdown; SIG_IGN stays in force, so that a late SIGTERM cannot
+            # change the exit code.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         dist.barrier()
         raise SystemExit(EXIT_CODE)

@@ -1,4 +1,4 @@
-"""Dropout that a resumed run draws as the undisturbed one would."""
+"""Seeds torch at every step, so that a resumed run draws the same dropout as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from composer.utils import dist
 
 @dataclass(eq=False)
 class SeededSteps(Callback):
-    """Seeds torch at every step from the run's seed, the step and the rank, and from nothing that came before.
+    """Seeds torch at every step from the run's seed, the step and the rank only.
 
-    Composer restores its random state only where an epoch begins or where it skips batches itself; with a loader that
-    resumes by itself in the middle of an epoch it does not (0.32.1), and dropout would differ from there on.
+    Composer (0.32.1) restores its random state at the start of an epoch or after it skipped batches itself. It does not
+    when a loader resumes by itself within an epoch, as Streaming's does; dropout would then differ.
 
     Args:
-        seed: of the run.
+        seed: the run's seed.
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""How weights, gradients and updates are spread, per layer and per parameter group."""
+"""Monitors the distributions of weights, gradients and updates, per layer and per parameter group."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from elc_composer.callbacks.measuring.destinations import log_histograms
 from elc_composer.callbacks.measuring.distributions import Spread, histogram, spread_of, sums_of, weighted_quantiles
 from elc_composer.callbacks.measuring.local_shards import Shards
-from elc_composer.callbacks.measuring.record_files import Records, run_path
+from elc_composer.callbacks.measuring.record_files import RecordFile, run_path
 from elc_composer.callbacks.measuring.sampling import Sample
+from elc_composer.common import run_folder
 from elc_composer.common.errors import ConfigError
 from elc_composer.common.intervals import Interval
 from elc_composer.common.module_names import units
@@ -23,51 +24,51 @@ from elc_composer.common.module_names import units
 
 @dataclass(eq=False)
 class WeightDistributionMonitor(Callback):
-    """Logs how the weights, gradients and updates of every layer and every optimizer parameter group are spread.
+    """Logs statistics of the weights, gradients and updates of every layer and optimizer parameter group.
 
     A unit is a layer (`transformer.layers.3`: the path up to the first number), a part outside the layers
     (`embedding`) or a parameter group of the optimizer (`group_0`, or its `name`). Norms, moments and shares cover
-    every element; quantiles, histograms and update ratios come from a fixed, evenly spread sample of each parameter.
-    Sharded parameters (FSDP1, FSDP2) stay where they are: each rank adds up its part, and one small reduction makes
-    the figures those of one device.
+    every element; quantiles, histograms and update ratios come from a fixed, evenly spaced sample of each parameter.
+    Sharded parameters (FSDP1, FSDP2) are not gathered: each rank sums over its part, and one small reduction gives the
+    same results as on one device.
 
     +------------------------------------------------+-----------------------------------------------------------------+
     | Key                                            | Logged data                                                     |
     +================================================+=================================================================+
-    | ``weight_distribution/{unit}/norm``            | L2 norm of the weights (of the finite ones, as all moments)     |
+    | ``weight_distribution/{unit}/norm``            | L2 norm of the finite weights (moments: also finite ones only)  |
     | ``weight_distribution/{unit}/mean``, ``std``   | Mean and standard deviation                                     |
     | ``weight_distribution/{unit}/abs_max``         | Largest magnitude                                               |
     | ``weight_distribution/{unit}/zeros``           | Share of exact zeros                                            |
     | ``weight_distribution/{unit}/nonfinite``       | Share of NaN and infinities                                     |
     | ``weight_distribution/{unit}/q{percent}``      | Quantiles (``q1``, ``q25``, ...)                                |
-    | ``weight_distribution/{unit}/update_ratio``    | Norm of the batch's update over the norm of the weights before  |
-    | ``weight_distribution/{unit}/grad_norm``       | L2 norm of the gradient that the optimizer saw (after clipping) |
+    | ``weight_distribution/{unit}/update_ratio``    | Norm of the batch's update / norm of the weights before it      |
+    | ``weight_distribution/{unit}/grad_norm``       | L2 norm of the gradient that the optimizer uses (after clipping)|
     | ``weight_distribution/{unit}/grad_std``        | Its standard deviation                                          |
     | ``weight_distribution/{unit}/grad_nonfinite``  | Its share of NaN and infinities                                 |
     | ``weight_histograms/{unit}``                   | Histogram of the weights, in TensorBoard and W&B                |
     +------------------------------------------------+-----------------------------------------------------------------+
 
     In `folder`: `weight_histograms.jsonl` (`{"step": ..., "units": {unit: {"low", "high", "counts": [...]}}}`, all
-    histograms). The first batch is measured, then one batch every `interval`.
+    histograms). It measures the first batch, then one batch every `interval`.
 
     Raises:
-        ConfigError: an interval that cannot be read, a sample or quantile out of range.
+        ConfigError: an invalid interval; sample size, bins or quantiles out of range.
     """
 
     interval: str = "100ba"
     """How often to measure: a Composer time string."""
     sample_size: int = 1024
-    """Elements of each parameter that quantiles, histograms and update ratios are taken from."""
+    """Elements of each parameter in the sample for quantiles, histograms and update ratios."""
     exact: bool = True
-    """False: norms and moments come from the sample, too, for models where passes over all weights are felt."""
+    """False: norms and moments also come from the sample; for models where a pass over all weights is slow."""
     per_parameter: bool = False
-    """Also log every parameter by itself."""
+    """Also log each parameter separately."""
     quantiles: list[float] = field(default_factory=lambda: [0.01, 0.25, 0.5, 0.75, 0.99])
     """Between 0 and 1."""
     bins: int = 64
     """Bins of a histogram; 0 draws none."""
     folder: str | None = "runs/{run_name}"
-    """Where histograms are kept, with Composer's placeholders; null: only loggers get them."""
+    """Folder of the histograms, with Composer's placeholders; null: only loggers get them."""
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -79,25 +80,25 @@ class WeightDistributionMonitor(Callback):
         self._sample: Sample | None = None
         self._units: dict[str, list[int]] = {}
         self._before: Tensor | None = None
-        self._records = Records(None)
+        self._records = RecordFile(None)
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Find out which part of each parameter lies on which rank."""
+        """Find the part of each parameter that this rank holds."""
         self._interval.restart(state, before=True)
         self._find(state)
         folder = run_path(self.folder, state) if self.bins else None
-        self._records = Records(folder and folder / "weight_histograms.jsonl")
+        self._records = RecordFile(folder and folder / run_folder.WEIGHT_HISTOGRAMS)
         self._records.cut(int(state.timestamp.batch))
 
     def batch_start(self, state: State, logger: Logger) -> None:
-        """Remember the sampled weights of a batch that is to be measured."""
+        """Store the sampled weights before a batch that is measured."""
         if self._sample is None:
             self._find(state)
         assert self._sample is not None
         self._before = self._sample.local() if self._interval.wants_batch(state) and self._units else None
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Measure what the batch did."""
+        """Measure the batch."""
         if self._before is not None:
             self._measure(state, logger, self._before)
         self._before = None

@@ -10,12 +10,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from composer import Time
-
 from elc_composer.checkpoints.integrity import damage
 from elc_composer.checkpoints.names import step_of
-from elc_composer.checkpoints.s3 import Bucket, Place
+from elc_composer.checkpoints.s3 import Bucket, parse_save_folder
+from elc_composer.common.addresses import is_address, local_path, refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.intervals import parse_interval
 from elc_composer.common.storage import Unreachable
 
 log = logging.getLogger(__name__)
@@ -26,50 +26,37 @@ FETCHES = 2
 
 @dataclass
 class CheckpointsConfig:
-    """Where training state is saved and what a run starts from."""
+    """Saving and resuming."""
 
     save_folder: str | None = "${run_folder}/checkpoints"
-    """A folder; or `s3://bucket/prefix`, where copies of `<run_folder>/checkpoints` go; null saves nothing."""
+    """Folder; or `s3://bucket/prefix`, to which `<run_folder>/checkpoints` is copied; null: save nothing."""
     save_interval: str = "500ba"
-    """Composer time string; the end of every stage and of the run is saved, too."""
+    """Interval of checkpoints: a time string; they are also saved at the end of every stage and of the run."""
     keep: int = 3
-    """Checkpoints kept, the newest ones, in the folder and in S3; -1 keeps all."""
+    """Number of newest checkpoints to keep, in the folder and in S3; -1: all."""
     autoresume: bool = True
-    """Continue from the newest whole checkpoint in `save_folder`, if there is one."""
+    """Resume from the newest undamaged checkpoint in `save_folder`, if there is one."""
     load_path: str | None = None
-    """Continue from this checkpoint of your own; loading unpickles, so never from one of unknown origin."""
+    """Checkpoint to start from; loading unpickles it, which can run code, so use only your own."""
 
     def __post_init__(self) -> None:
         if self.keep == 0 or self.keep < -1:
             raise ConfigError(f"checkpoints.keep is {self.keep}; keep at least 1, or -1 for all")
-        check_interval("checkpoints.save_interval", self.save_interval)
+        parse_interval(self.save_interval, "checkpoints.save_interval")
+        refuse_addresses({"checkpoints.load_path": self.load_path})
         if self.remote is not None:
-            Place.parse(self.remote)
+            parse_save_folder(self.remote)
 
     @property
     def remote(self) -> str | None:
         """The address of the copies, if there are to be any."""
-        return self.save_folder if self.save_folder is not None and "://" in self.save_folder else None
+        return self.save_folder if self.save_folder is not None and is_address(self.save_folder) else None
 
     def local(self, run_folder: str) -> Path | None:
         """Where this machine writes checkpoints; None if nothing is saved."""
         if self.save_folder is None:
             return None
-        return Path(run_folder) / "checkpoints" if self.remote else Path(self.save_folder)
-
-
-def check_interval(key: str, interval: str) -> None:
-    """Refuse what Composer cannot read as a time.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    try:
-        whole = Time.from_timestring(interval).value > 0
-    except (ValueError, TypeError):
-        whole = False
-    if not whole:
-        raise ConfigError(f"{key} is {interval!r}; it must be a Composer time string such as 500ba or 1ep")
+        return Path(run_folder) / "checkpoints" if self.remote else Path(local_path(self.save_folder))
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ def find_resume_point(config: CheckpointsConfig, run_folder: str = ".") -> Resum
             problem = _fetched_damage(path, bucket)
             if problem is None:
                 return ResumePoint(str(path), step, tuple(damaged))
-            damaged.append(f"{path if bucket is None else f'{bucket.place}{path.name}'}: {problem}")
+            damaged.append(f"{path if bucket is None else f'{bucket.address}/{path.name}'}: {problem}")
             log.warning("checkpoint %s is damaged; falling back to the one before (%s)", *damaged[-1].split(": ", 1))
         if damaged:
             raise DataError(
@@ -118,7 +105,7 @@ def ensure_here(point: ResumePoint, config: CheckpointsConfig) -> None:
         return
     if config.remote is None:
         raise DataError(f"checkpoint {path} is on the first node only; put checkpoints.save_folder on a common disk")
-    Bucket(Place.parse(config.remote)).fetch(path.name, path)
+    Bucket(config.remote).fetch(path.name, path)
 
 
 def set_aside(point: ResumePoint) -> list[str]:
@@ -133,11 +120,10 @@ def set_aside(point: ResumePoint) -> list[str]:
 
 
 def _given(path: str) -> ResumePoint:
+    refuse_addresses({"checkpoints.load_path": path})
     step = step_of(path)
     if step is None:
         raise ConfigError(f"checkpoints.load_path: {path} is not named like a checkpoint (ba<step>-rank0.pt)")
-    if "://" in path:
-        raise ConfigError(f"checkpoints.load_path: {path} is an address; download the file and name that")
     if not Path(path).exists():
         raise ConfigError(f"checkpoints.load_path: {path} does not exist")
     problem = damage(Path(path))
@@ -153,7 +139,7 @@ def _saved(folder: Path, remote: str | None) -> list[tuple[int, Path, Bucket | N
         (step, path, None) for path in there if (step := step_of(str(path))) is not None
     ]
     if remote is not None:
-        bucket = Bucket(Place.parse(remote))
+        bucket = Bucket(remote)
         found += [(step, folder / name, bucket) for name, step in bucket.steps().items()]
     # The copy on this machine first; should it be damaged, the one in S3.
     return sorted(found, key=lambda each: (-each[0], each[2] is not None))
@@ -174,5 +160,5 @@ def _fetched_damage(path: Path, bucket: Bucket | None) -> str | None:
         problem = damage(path)
         if problem is None:
             break
-        log.warning("checkpoint %s%s came damaged (%s)", bucket.place, path.name, problem)
+        log.warning("checkpoint %s/%s arrived damaged (%s)", bucket.address, path.name, problem)
     return problem

@@ -18,8 +18,8 @@ from torch.distributed.checkpoint import CheckpointException
 
 from elc_composer.checkpoints.integrity import sum_index
 from elc_composer.checkpoints.names import FILENAME, SHARDED_FOLDER, step_of
-from elc_composer.checkpoints.s3 import Mirror, one_line, remove, surplus
-from elc_composer.common.errors import DataError
+from elc_composer.checkpoints.s3 import Mirror, remove, surplus
+from elc_composer.common.errors import DataError, one_line
 
 UNFINISHED = ".saving"
 """Folder, inside the checkpoints' own, of what is being written."""

@@ -1,1 +1,1 @@
-"""Helpers that exist once: errors, files, storage, intervals, module names, run folder, strict YAML, redaction."""
+"""Shared helpers: errors, files, storage, intervals, module names, run folder, run configs, redaction."""

@@ -19,7 +19,7 @@ EXAMPLES = {
     TimeUnit.SECOND: "600sec",
     TimeUnit.DURATION: "0.1dur",
 }
-_TIME = re.compile(r"(\d[\d_]*(?:\.\d+)?)(ba|ep|sp|tok|sec|dur)")
+_TIME = re.compile(r"([0-9][0-9_]{0,30}(?:\.[0-9]{1,30})?)(ba|ep|sp|tok|sec|dur)")
 
 
 def parse_interval(text: str, key: str, units: Sequence[TimeUnit] = UNITS) -> Time:
@@ -43,7 +43,7 @@ def parse_interval(text: str, key: str, units: Sequence[TimeUnit] = UNITS) -> Ti
             return time
     raise ConfigError(
         f"{key} is {text!r}; it must be a positive number with a unit, such as "
-        f"{' or '.join(EXAMPLES[unit] for unit in units)}"
+        f"{', '.join(EXAMPLES[unit] for unit in units)}"
     )
 
 

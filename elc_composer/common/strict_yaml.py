@@ -1,20 +1,27 @@
-"""YAML and `key=value` overrides merged strictly into a typed dataclass; a mistake stops with one sentence."""
+"""Reads a run config: a YAML file and `key=value` overrides, merged strictly into a typed dataclass."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from elc_composer.common.errors import ConfigError
-from elc_composer.common.redaction import from_environment, hide, hide_logins, put_back, refuse_logins
+from elc_composer.common.interpolation import escape, resolve
+from elc_composer.common.redaction import hide, hide_logins, put_back, refuse_logins
+from elc_composer.common.typed_values import convert, is_container, nearest, options_of, section_of, unknown_key
+from elc_composer.common.yaml_text import (
+    Scalar,
+    Tree,
+    dump_yaml,
+    parse_quoted,
+    parse_yaml,
+    read_yaml_text,
+    scalars,
+    to_tree,
+)
 
 AS_WRITTEN = "_as_written"
 
@@ -25,55 +32,35 @@ def load_strict(schema: type[Schema], path: Path, overrides: Sequence[str] = ())
     """Read a run config.
 
     Args:
-        schema: dataclass whose fields say which keys exist and of what type.
+        schema: dataclass whose fields are the keys, with their types and defaults.
         path: YAML file.
-        overrides: `key.path=value` strings; list entries by index (`stages.0.seq_length=64`).
+        overrides: `key.path=value` strings; list entries by index (`stages.0.seq_length=64`). A value for a text field
+            is taken as it is, without its quotes if it is quoted as a whole; one for a list or section is YAML.
 
     Returns:
         An instance of `schema`.
 
     Raises:
-        ConfigError: naming the key, the file and line or the override it stands in, and the nearest valid key.
+        ConfigError: an unknown key or a value that does not fit; one line with the key, where it was written (file and
+            line, or override), and the nearest valid key or what to write.
     """
     try:
-        return _load(schema, path, overrides)
+        return _Loader(path).load(schema, overrides)
     except ConfigError as error:
+        # Without its cause, which may hold the value of an environment variable.
         raise ConfigError(hide_logins(str(error))) from None
 
 
-def _load(schema: type[Schema], path: Path, overrides: Sequence[str]) -> Schema:
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such config file{_nearest(path.name, _siblings(path))}")
-    try:
-        text = path.read_text()
-        root = yaml.compose(text)
-        loaded = OmegaConf.create(text) if isinstance(root, yaml.MappingNode) else OmegaConf.create({})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    if root is not None and not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}: a config is a mapping of keys, not a list")
-    config = _merge(schema, OmegaConf.to_container(loaded), lambda key: _line_of(text, path, key))
-    for override in overrides:
-        config = _override(config, override, schema)
-    raw = OmegaConf.to_container(config, enum_to_str=True)
-    try:
-        result: Any = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        # The cause would print the value of an environment variable.
-        raise ConfigError(f"{path}: {hide(_reason(error), raw)}") from None
-    resolved = plain(result)
-    refuse_logins(resolved)
-    setattr(result, AS_WRITTEN, from_environment(raw, resolved))
-    return result
-
-
 def to_yaml(config: Any) -> str:
-    """The resolved config as YAML that `load_strict` reads back; what comes from the environment is named only."""
-    return yaml.safe_dump(put_back(plain(config), getattr(config, AS_WRITTEN, {})), sort_keys=False, allow_unicode=True)
+    """The resolved config as YAML; `load_strict` reads an equal config from it.
+
+    A value that comes from an environment variable is written as its `${oc.env:NAME}`.
+    """
+    return dump_yaml(put_back(_escaped(plain(config)), getattr(config, AS_WRITTEN, {})))
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, enums and paths as dicts, names and strings; fields that hold None stay."""
+    """Dataclasses as dicts, enums as their names, paths as text; fields that are None stay."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
     if isinstance(value, Enum):
@@ -85,82 +72,127 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _merge(schema: type, tree: Any, place: Callable[[str], str]) -> Any:
-    _check_keys(tree, schema, "", place)
-    try:
-        return OmegaConf.merge(OmegaConf.structured(schema), tree)
-    except OmegaConfBaseException as error:
-        key = str(getattr(error, "full_key", None) or "")
-        raise ConfigError(f"{place(key)}{_reason(error)}") from error
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return escape(value) if isinstance(value, str) else value
 
 
-def _override(config: Any, override: str, schema: type) -> Any:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override '{override}' is not of the form key=value")
-    # On the plain form, since a structured section that is null takes no keys.
-    tree = OmegaConf.to_container(config, enum_to_str=True)
-    try:
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index, call-overload]
-        *parents, last = key.split(".")
-        node: Any = tree
-        for parent in parents:
-            if isinstance(node, dict) and node.get(parent) is None:
-                node[parent] = {}
-            node = node[int(parent) if isinstance(node, list) else parent]
-        node[int(last) if isinstance(node, list) else last] = value
-    except (IndexError, TypeError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"override '{override}': there is no place for '{key}' in the config") from error
-    return _merge(schema, tree, lambda _: f"override '{override}': ")
+class _Loader:
+    """Merges defaults, file and overrides as text, then resolves references, then converts to types."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: dict[str, int] = {}
+        self._overridden: dict[str, str] = {}
+
+    def load(self, schema: type[Schema], overrides: Sequence[str]) -> Schema:
+        if not self._path.exists():
+            siblings = [file.name for file in self._path.parent.glob("*.yaml")] if self._path.parent.is_dir() else []
+            raise ConfigError(f"{self._path}: there is no such config file{nearest(self._path.name, siblings)}")
+        document = parse_yaml(read_yaml_text(self._path), self._path)
+        if not isinstance(document.tree, dict):
+            raise ConfigError(f"{self._path}: a config is a mapping of keys, not a list or a single value")
+        self._lines = document.lines
+        tree = self._merge(_defaults(schema), document.tree, schema, "")
+        for override in overrides:
+            tree = self._override(tree, override, schema)
+        try:
+            resolved = resolve(tree)
+            result = convert(resolved, schema, "", self._place)
+        except ConfigError as error:
+            raise ConfigError(hide(str(error), [scalar.text for _, scalar in scalars(tree)])) from None
+        refuse_logins(plain(result))
+        sources = {key: scalar.source for key, scalar in scalars(resolved) if scalar.source is not None}
+        setattr(result, AS_WRITTEN, sources)
+        return result
+
+    def _place(self, key: str) -> str:
+        """Where a key was written: the override or line of the key itself, else of the section around it."""
+        parts = key.split(".")
+        around = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+        for each in around:
+            if each in self._overridden:
+                return f"override '{self._overridden[each]}': "
+        line = next((self._lines[each] for each in around if each in self._lines), None)
+        return f"{self._path}: " if line is None else f"{self._path}:{line}: "
+
+    def _merge(self, default: Tree | None, own: Tree, hint: Any, key: str) -> Tree:
+        """`own` over `default`: sections key by key, lists and single values as a whole."""
+        section = section_of(hint)
+        if isinstance(own, dict) and section is not None:
+            base = default if isinstance(default, dict) else _defaults(section)
+            hints = get_type_hints(section)
+            merged = dict(base)
+            for name, value in own.items():
+                full_key = f"{key}.{name}" if key else name
+                if not _has(section, name):
+                    raise unknown_key(name, full_key, section, self._place)
+                merged[name] = self._merge(base.get(name), value, hints[name], full_key)
+            return merged
+        if isinstance(own, list):
+            item = _item_type(hint)
+            return [self._merge(None, value, item, f"{key}.{index}") for index, value in enumerate(own)]
+        return own
+
+    def _override(self, tree: Tree, override: str, schema: type) -> Tree:
+        key, equals, _ = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override '{override}' is not of the form key=value")
+        self._overridden = {
+            other: said for other, said in self._overridden.items() if not f"{other}.".startswith(f"{key}.")
+        }
+        self._overridden[key] = override
+        return self._replaced(tree, schema, key.split("."), "", override)
+
+    def _replaced(self, node: Tree | None, hint: Any, parts: list[str], key: str, override: str) -> Tree:
+        """A copy of `node` in which the value at `parts` is that of the override."""
+        if not parts:
+            return self._merge(None, _value(override, hint), hint, key)
+        name, rest = parts[0], parts[1:]
+        full_key = f"{key}.{name}" if key else name
+        section = section_of(hint)
+        if section is not None and not isinstance(node, list):
+            if not _has(section, name):
+                raise unknown_key(name, full_key, section, self._place)
+            # A section that is off (null) is switched on by a key in it.
+            keys = node if isinstance(node, dict) else _defaults(section)
+            inner = get_type_hints(section)[name]
+            return {**keys, name: self._replaced(keys.get(name), inner, rest, full_key, override)}
+        if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+            entry = self._replaced(node[int(name)], _item_type(hint), rest, full_key, override)
+            return [*node[: int(name)], entry, *node[int(name) + 1 :]]
+        there = f"'{key}' has {len(node)} entries" if isinstance(node, list) else f"'{key}' is a single value"
+        raise ConfigError(f"override '{override}': there is no place for '{full_key}' in the config; {there}")
 
 
-def _check_keys(tree: Any, expected: Any, path: str, place: Callable[[str], str]) -> None:
-    """Walk a plain tree along the schema's types; OmegaConf's own error names neither list entries nor near keys."""
-    options = [option for option in get_args(expected) or (expected,) if option is not type(None)]
-    if isinstance(tree, dict):
-        schema = next((option for option in options if dataclasses.is_dataclass(option)), None)
-        if schema is None:
-            return
-        hints = get_type_hints(schema)
-        known = [field.name for field in dataclasses.fields(schema) if field.init]
-        for key, value in tree.items():
-            full_key = f"{path}.{key}" if path else str(key)
-            if key not in known:
-                raise ConfigError(f"{place(full_key)}unknown key '{full_key}'{_nearest(str(key), known)}")
-            _check_keys(value, hints[key], full_key, place)
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            _check_keys(value, options[0], f"{path}[{index}]", place)
+def _value(override: str, hint: Any) -> Tree:
+    key, _, text = override.partition("=")
+    if not text.strip():
+        empty = f", or {key}='\"\"' for an empty text" if str in options_of(hint) else ""
+        raise ConfigError(f"override '{override}' has no value; write {key}=null for none{empty}")
+    if is_container(hint):
+        return parse_yaml(text, f"override '{override}'", comments=False).tree
+    content = parse_quoted(text)
+    return Scalar(text) if content is None else Scalar(content, quoted=True)
 
 
-def _reason(error: Exception) -> str:
-    key = getattr(error, "full_key", None)
-    text = str(error).splitlines()[0].rstrip(".")
-    return f"'{key}': {text}" if key else text
+def _defaults(schema: type) -> dict[str, Tree]:
+    """The keys of a section that have a default, as text."""
+    found: dict[str, Tree] = {}
+    for field in dataclasses.fields(schema):
+        if field.init and field.default_factory is not dataclasses.MISSING:
+            found[field.name] = to_tree(plain(field.default_factory()))
+        elif field.init and field.default is not dataclasses.MISSING:
+            found[field.name] = to_tree(plain(field.default))
+    return found
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; valid here: {', '.join(known)}" if known else ""
+def _has(section: type, name: str) -> bool:
+    return any(field.name == name and field.init for field in dataclasses.fields(section))
 
 
-def _siblings(path: Path) -> list[str]:
-    return [file.name for file in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-
-
-def _line_of(text: str, path: Path, full_key: str) -> str:
-    """`file:line: ` of a dotted key, as far as the YAML has it."""
-    node, line = yaml.compose(text), None
-    for part in full_key.replace("[", ".").replace("]", "").split("."):
-        if isinstance(node, yaml.MappingNode):
-            for key_node, value_node in node.value:
-                if key_node.value == part:
-                    node, line = value_node, key_node.start_mark.line + 1
-                    break
-        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
-            node = node.value[int(part)]
-            line = node.start_mark.line + 1
-    return f"{path}:{line}: " if line else f"{path}: "
+def _item_type(hint: Any) -> Any:
+    return next((get_args(option)[0] for option in options_of(hint) if get_args(option)), Any)

@@ -1,12 +1,12 @@
-"""Loaders for training and for the loss on held-out text, as Composer's DataSpec."""
+"""Builds the loaders for training and for the held-out loss, as Composer DataSpecs."""
 
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from composer.core import DataSpec
 from composer.utils import dist
@@ -21,18 +21,36 @@ from elc_composer.data.paths import resolve_all
 from elc_composer.data.positions import LabelPositions
 from elc_composer.data.streaming.checked_stream import CheckedStream
 from elc_composer.data.streaming.dataset import SegmentDataset
+from elc_composer.data.workers import StopFlag, close_at_exit, forget
+
+NO_LABELS = 1e-30
+"""Weight of a microbatch without labels."""
 
 
 class WholeEpochLoader(StreamingDataLoader):
-    """StreamingDataLoader for which an epoch with too few batches is an error, not the epoch's end."""
+    """StreamingDataLoader that raises an error if an epoch has too few batches, and that ends its workers."""
 
     dataset: SegmentDataset
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._stop = StopFlag()
+        if options.get("num_workers"):
+            options.setdefault("worker_init_fn", self._stop.init_worker)
+        super().__init__(*args, **options)
+
+    def _get_iterator(self) -> Any:
+        # Private in torch 2.7.0, but the only place between the start of the workers and the first batch: a Ctrl-C in
+        # between would leave workers that nobody ends.
+        self._stop.clear()
+        iterator = super()._get_iterator()
+        close_at_exit(self)
+        return iterator
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The epoch's batches.
 
         Raises:
-            DataError: where the dataset ends before its last batch, or a shard cannot be had.
+            DataError: an epoch that ends before its last batch, or a shard that cannot be read.
         """
         batches = 0
         try:
@@ -40,8 +58,8 @@ class WholeEpochLoader(StreamingDataLoader):
                 batches += 1
                 yield batch
         except DataError as error:
-            # A worker's error comes with its traceback as text; the sentence is the last line.
-            raise type(error)(_last_sentence(error)) from error
+            # DataLoader re-raises worker errors with the traceback in the message; keep only its last line.
+            raise type(error)(_last_line(error)) from error
         epoch, done = self.dataset.position()
         expected = self.dataset.batches_per_epoch - done
         if batches < expected:
@@ -51,14 +69,31 @@ class WholeEpochLoader(StreamingDataLoader):
             )
 
     def close(self) -> None:
-        """End the worker processes now; left to the garbage collector that takes five seconds each."""
-        self.__del__()
-        self._iterator = None
+        """End the worker processes and the download threads, release the cache folders; may be called twice.
+
+        Called at interpreter exit for every loader that has been iterated.
+        """
+        self._stop_workers()
         self.dataset.release()
+        forget(self)
+
+    def _stop_workers(self) -> None:
+        self._stop.set()
+        iterator: Any = self._iterator
+        self._iterator = None
+        if iterator is not None:
+            # torch 2.7.0 has no public way to end persistent workers.
+            iterator._shutdown_workers()
+
+    def __del__(self) -> None:
+        # Overrides StreamingDataLoader's (0.13.0), which does not tell the workers to obey the SIGTERM that torch sends
+        # to a worker that is busy for five seconds more. An __init__ that raised leaves no `_iterator`.
+        if hasattr(self, "_iterator"):
+            self._stop_workers()
 
 
 class SegmentArray(Dataset[Segment]):
-    """A SegmentDataset by index, in its stored order: for evaluation, where every sample comes once."""
+    """Map-style view of a SegmentDataset in stored order, for evaluation, where every sample comes once."""
 
     def __init__(self, segments: SegmentDataset) -> None:
         self.segments = segments
@@ -71,11 +106,19 @@ class SegmentArray(Dataset[Segment]):
         return Segment(input_ids=sample["input_ids"], sample_id=index, epoch=0, step=0)
 
 
-def count_tokens(batch: dict[str, Any]) -> dict[str, int]:
-    """A batch's tokens without padding (`total`) and its labels (`loss_generating`), without a look at the device."""
+def count_tokens(batch: dict[str, Any]) -> dict[str, Any]:
+    """Tokens of a batch: `total` (without padding, int) and `loss_generating` (labels, float64).
+
+    Composer weights microbatches and ranks by `loss_generating` and divides by its sum over all ranks, which may be 0.
+    A count of `NO_LABELS` instead of 0 avoids that division by zero and changes no other weight: added to a count of at
+    least 1 it vanishes in float64. The numpy type makes Composer's sum float64 whatever torch's default dtype is. The
+    lists of the collator need no device synchronization; other batches are counted on their device.
+    """
     if "token_counts" in batch:
-        return {"total": sum(batch["token_counts"]), "loss_generating": sum(batch["label_counts"])}
-    return {"total": int(batch["attention_mask"].sum()), "loss_generating": int((batch["labels"] != IGNORED).sum())}
+        total, labels = sum(batch["token_counts"]), sum(batch["label_counts"])
+    else:
+        total, labels = int(batch["attention_mask"].sum()), int((batch["labels"] != IGNORED).sum())
+    return {"total": total, "loss_generating": np.float64(labels or NO_LABELS)}
 
 
 def count_samples(batch: dict[str, Any]) -> int:
@@ -98,22 +141,25 @@ def build_train_loader(
     """Training batches of one length stage.
 
     Args:
-        config: streams and transport.
+        config: streams, sample order and downloads.
         masking: how tokens are chosen.
-        tokens: the tokenizer's facts.
-        seq_length: T of the batches.
+        tokens: special token ids and vocabulary size.
+        seq_length: tokens of each sequence in the batches.
         device_batch_size: sequences of an optimizer step on one device (Composer cuts them into microbatches).
-        seed: of the run; shuffling (unless `config.shuffle_seed` is given), masks and cuts hang on it.
+        seed: of the run; shuffling (unless `config.shuffle_seed` is set), masks and cuts depend on it.
         first_step: optimizer steps of the run before this stage.
         total_steps: optimizer steps of the run.
-        stage: number of the stage, so that two stages of one length get other orders and masks.
+        stage: index of the stage, so that two stages of one length get different orders and masks.
 
     Raises:
-        ConfigError: for streams that name no folder.
-        DataError: for streams without a whole batch.
+        ConfigError: a stream without a folder, an invalid address, or too small a cache limit.
+        DataError: streams without a whole batch, missing or damaged shards, or a cache that another run uses.
     """
     shuffle_seed = seed if config.shuffle_seed is None else config.shuffle_seed
-    dataset = _open(config, seq_length, config.train_split, device_batch_size, config.shuffle, shuffle_seed + stage)
+    dataset = _open(
+        config, tokens, seq_length, config.train_split, device_batch_size, config.shuffle, shuffle_seed + stage
+    )
+    dataset.check_epoch()
     collator = MaskingCollator(
         seq_length=seq_length,
         masking=masking,
@@ -130,7 +176,6 @@ def build_train_loader(
             "prefetch_factor": config.prefetch_factor,
             "persistent_workers": True,
             "timeout": config.batch_timeout,
-            "worker_init_fn": _ignore_notice,
         }
     loader = WholeEpochLoader(
         dataset,
@@ -153,8 +198,9 @@ def build_eval_loader(
     device_batch_size: int,
     seed: int,
 ) -> DataSpec:
-    """Held-out batches: every sample once (over all ranks), in order, always with the same masks, nothing cut."""
-    dataset = SegmentArray(_open(config, seq_length, config.eval_split, device_batch_size, shuffle=False, seed=0))
+    """Held-out batches: every sample once over all ranks, in order, uncut, always with the same masks."""
+    segments = _open(config, tokens, seq_length, config.eval_split, device_batch_size, shuffle=False, seed=0)
+    dataset = SegmentArray(segments)
     loader = DataLoader(
         dataset,
         batch_size=device_batch_size,
@@ -177,7 +223,13 @@ def _data_spec(loader: DataLoader[Any], masking: MaskingConfig) -> DataSpec:
 
 
 def _open(
-    config: DataConfig, seq_length: int, split: str, device_batch_size: int, shuffle: bool, seed: int
+    config: DataConfig,
+    tokens: TokenIds,
+    seq_length: int,
+    split: str,
+    device_batch_size: int,
+    shuffle: bool,
+    seed: int,
 ) -> SegmentDataset:
     streams = [
         CheckedStream(
@@ -195,6 +247,8 @@ def _open(
         batch_size=device_batch_size,
         workers=config.num_workers,
         outage_tolerance=config.outage_tolerance,
+        vocab_size=tokens.vocab_size,
+        seq_length=seq_length,
         shuffle=shuffle,
         shuffle_seed=seed,
         shuffle_algo=config.shuffle_algo,
@@ -210,14 +264,9 @@ def _open(
     )
 
 
-def _last_sentence(error: DataError) -> str:
+def _last_line(error: DataError) -> str:
     *before, last = str(error).strip().splitlines()
     return re.sub(r"^[\w.]+: ", "", last) if before else last
-
-
-def _ignore_notice(worker: int) -> None:
-    # A notice of pre-emption often goes to all processes of a job; the ranks still need their workers for a batch.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _stage_seed(seed: int, stage: int) -> int:

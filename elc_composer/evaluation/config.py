@@ -1,4 +1,4 @@
-"""What minimal-pair scoring can be told, on the command line and in a run's YAML."""
+"""Settings for minimal-pair scoring (command line and YAML)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class ScoringConfig:
     """What a sentence's score is, and how many tokens go through the model at once."""
 
     method: Method = Method.original
+    """`original`: mask the predicted token; `within_word_l2r`: and the rest of its word; `causal`: mask nothing."""
     reduction: Reduction = Reduction.sum
+    """`sum` or `mean` of the token log-probabilities."""
     temperature: float = 1.0
     """Logits are divided by it before the softmax."""
     tokens_per_batch: int = 8192
@@ -72,14 +74,17 @@ class MinimalPairsConfig:
     label: str = "blimp"
     """Names the set's metrics: `metrics/<label>/overall`."""
     subset_per_paradigm: int | None = None
-    """Score this many pairs of each paradigm, drawn once with `subset_seed`; None scores all."""
+    """Score this many pairs of each paradigm, drawn once with `subset_seed`; null: all pairs."""
     subset_seed: int = 0
+    """Seed of the subset."""
     eval_interval: str | None = None
-    """Composer time string such as `1000ba`; None takes the run's common interval."""
+    """Composer time string such as `1000ba`; null: `evaluators.eval_interval`."""
     ties: Ties = Ties.half
+    """Credit of a pair whose sentences score equally: `half` (0.5), `good` (1) or `bad` (0)."""
     log_paradigms: bool = True
     """Log each paradigm's accuracy besides the phenomena's."""
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    """Scoring method and batch size."""
 
     def __post_init__(self) -> None:
         self.ties = Ties(self.ties)

@@ -121,7 +121,12 @@ def encode_pairs(
 
 
 def max_sentence_length(model: Any, tokenizer: Any) -> int | None:
-    """Most tokens a sentence may have, special ones included: the smaller of the model's and the tokenizer's limit."""
+    """Most tokens a sentence may have, special ones included: the smaller of the model's and the tokenizer's limit.
+
+    None where there is none: for models whose class says `takes_any_length`, whatever length their tokenizer cuts at.
+    """
+    if getattr(model, "takes_any_length", False):
+        return None
     config = getattr(model, "config", None)
     limits = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)]
     known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 10**9]

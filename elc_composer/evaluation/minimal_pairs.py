@@ -1,45 +1,55 @@
-"""Minimal pairs from JSONL (BLiMP as published, as BabyLM filters it, the BabyLM supplement, one's own) or from MDS."""
+"""Reads minimal pairs from JSONL files (BLiMP, BabyLM's filtered BLiMP, its supplement, other sets) or from MDS."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from elc_composer.common.errors import DataError
+from elc_composer.common.addresses import parse_optional_address
+from elc_composer.common.errors import DataError, one_line
+from elc_composer.common.json_files import parse_json
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, SUPPLEMENT_PARADIGMS, phenomenon_of
-from elc_composer.prepared.index_safety import check_shards
+from elc_composer.prepared.index_safety import read_shards
+
+EXPECTED = "expected JSONL with sentence_good and sentence_bad"
 
 
 @dataclass(frozen=True)
 class MinimalPair:
-    """Two sentences of which speakers accept the first; a line break in a sentence parts the turns of a dialogue."""
+    """An acceptable and an unacceptable sentence; a line break within a sentence separates turns of a dialogue."""
 
     sentence_good: str
     sentence_bad: str
     paradigm: str
-    """BLiMP's UID; the file's stem where a line has none."""
+    """BLiMP's UID, or the file's stem if the line has no UID."""
     phenomenon: str
-    """One of BLiMP's 12, the supplement task's own name, or what the line states."""
+    """One of BLiMP's 12 phenomena, the name of the supplement task, or the line's `linguistics_term`."""
     field: str
-    """morphology, semantics, syntax, syntax_semantics; supplement for the supplement; empty where not stated."""
+    """morphology, semantics, syntax, syntax_semantics; supplement for the supplement; empty if the line has none."""
     pair_id: str
-    """Unique within its paradigm; the line's number (from 1) where the file gives none."""
+    """Unique within its paradigm; the line number (from 1) if the line has no id."""
     source: str
     """`file:line`, relative to the folder that was read."""
 
 
 def read_minimal_pairs(location: str | Path) -> list[MinimalPair]:
-    """All minimal pairs of a JSONL file, a folder with JSONL files at any depth, or an MDS folder (`scheme://` too).
+    """Read all minimal pairs of a JSONL file, a folder with JSONL files at any depth, or an MDS folder.
 
-    Files are read in the order of their paths. Raises `DataError` naming file and line: bad JSON, a missing key, an
-    empty sentence, a pair id that a paradigm has twice, a paradigm that is neither known nor explained by its line.
+    Files are read in the order of their paths. Names that begin with a dot and `__MACOSX` are skipped: file managers,
+    archives and notebooks leave such files and folders.
+
+    Args:
+        location: path, or address of a remote MDS folder (`s3://...`).
+
+    Raises:
+        DataError: with file and line: invalid JSON, a missing key, an empty sentence, a pair id that occurs twice in a
+            paradigm, an unknown paradigm without a `linguistics_term`, a `.jsonl` entry that is not a file.
     """
-    if "://" in str(location):
+    if parse_optional_address(location, "minimal pairs") is not None:
         with tempfile.TemporaryDirectory(prefix="minimal_pairs_") as folder:
             return _checked(_from_mds(Path(folder), remote=str(location)), str(location))
     path = Path(location)
@@ -50,39 +60,53 @@ def read_minimal_pairs(location: str | Path) -> list[MinimalPair]:
         )
     if (path / "index.json").exists():
         return _checked(_from_mds(path), str(path))
-    files = [path] if path.is_file() else sorted(path.rglob("*.jsonl"))
+    files = [path] if path.is_file() else _jsonl_files(path)
     return _checked((pair for file in files for pair in _from_jsonl(file, path)), str(path))
+
+
+def _jsonl_files(root: Path) -> list[Path]:
+    found = [file for file in sorted(root.rglob("*.jsonl")) if not _is_hidden(file.relative_to(root))]
+    for file in found:
+        if not file.is_file():
+            kind = "a directory" if file.is_dir() else "a link without a target or a special file"
+            raise DataError(f"{file} is {kind}; {EXPECTED}: remove or rename it")
+    return found
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _checked(found: Iterable[MinimalPair], where: str) -> list[MinimalPair]:
     pairs = list(_unique(found))
     if not pairs:
-        raise DataError(f"{where} holds no minimal pairs: expected JSONL with sentence_good and sentence_bad")
+        raise DataError(f"{where} holds no minimal pairs: {EXPECTED}")
     return pairs
 
 
 def _from_jsonl(file: Path, root: Path) -> Iterator[MinimalPair]:
     name = file.name if file == root else file.relative_to(root).as_posix()
-    with file.open("rb") as lines:
-        for number, raw in enumerate(lines, start=1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{file}:{number} is not UTF-8 (byte {error.start} of the line)") from None
-            if line.strip():
-                yield _parse(line, file, number, f"{name}:{number}")
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse(_decoded(line, file, number), file, number, f"{name}:{number}")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror or one_line(error)})") from None
+
+
+def _decoded(line: bytes, file: Path, number: int) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}:{number} is not UTF-8 (byte {error.start} of the line)") from None
 
 
 def _parse(line: str, file: Path, number: int, source: str) -> MinimalPair:
     where = f"{file}:{number}"
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where} is not JSON ({error.msg}, column {error.colno})") from None
-    except (RecursionError, ValueError):  # nested too deep; a number with too many digits
-        raise DataError(f"{where} is not a JSON object with sentence_good and sentence_bad") from None
+    row = parse_json(line, where)
     if not isinstance(row, dict):
-        raise DataError(f"{where} is not a JSON object with sentence_good and sentence_bad")
+        raise DataError(f"{where} is not a JSON object; {EXPECTED}")
     sentences = [_sentence(row, key, where) for key in ("sentence_good", "sentence_bad")]
     paradigm = row.get("UID", file.stem)
     if not isinstance(paradigm, str) or not paradigm:
@@ -93,8 +117,8 @@ def _parse(line: str, file: Path, number: int, source: str) -> MinimalPair:
         known = sorted(SUPPLEMENT_PARADIGMS.union(BLIMP_PHENOMENA))
         nearest = difflib.get_close_matches(paradigm, known, n=1, cutoff=0.0)[0]
         raise DataError(
-            f"{where}: {paradigm!r} is no paradigm of BLiMP or of the supplement (nearest: {nearest}); "
-            f"give the line a linguistics_term if it is your own"
+            f"{where}: {paradigm!r} is not a paradigm of BLiMP or of the supplement (nearest: {nearest}); "
+            "for a paradigm of your own, add a linguistics_term to the line"
         )
     field = row.get("field") or ("supplement" if paradigm in SUPPLEMENT_PARADIGMS else "")
     return MinimalPair(
@@ -113,14 +137,12 @@ def _sentence(row: dict[str, Any], key: str, where: str) -> str:
         raise DataError(f"{where} has no {key!r} (it has {', '.join(map(repr, row)) or 'no keys'})")
     if not isinstance(row[key], str) or not row[key].strip():
         raise DataError(f"{where}: {key} is {row[key]!r}, expected a sentence")
-    if any("\ud800" <= character <= "\udfff" for character in row[key]):
-        raise DataError(f"{where}: {key} is {row[key]!r}, with half a surrogate pair, which is no character")
     return row[key]
 
 
 def _pair_id(row: dict[str, Any], number: int) -> str:
-    # BLiMP as published spells it pairID, the filtered files pair_id; the supplement's pair_ID and row number templates
-    # and repeat, so they name no pair.
+    # BLiMP spells the key pairID, the filtered files pair_id. The supplement's pair_ID and row count templates and
+    # repeat, so they do not identify a pair.
     for key in ("pair_id", "pairID"):
         if row.get(key) is not None:
             return str(row[key])
@@ -137,42 +159,43 @@ def _unique(pairs: Iterable[MinimalPair]) -> Iterator[MinimalPair]:
 
 
 def _from_mds(folder: Path, remote: str | None = None) -> Iterator[MinimalPair]:
-    # Streaming is imported here so that scoring JSONL does without it. A plain reader serves better than a
-    # StreamingDataset, which would take shared memory and shuffle or repeat samples to fill its ranks.
+    # Streaming is imported here because scoring JSONL does not need it. Its shard reader is used directly: a
+    # StreamingDataset takes shared memory, and shuffles or repeats samples to give every rank equally many.
     from streaming.base.compression import decompress
     from streaming.base.format import reader_from_json
-    from streaming.base.storage import CloudDownloader
 
-    downloader = CloudDownloader.get(remote) if remote else None
+    from elc_composer.common.storage import fetch
 
-    def fetch(name: str) -> bytes:
-        local = folder / name
-        if downloader is not None:
-            assert remote is not None
-            downloader.direct_download(remote.rstrip("/") + "/" + name, str(local))
-        return local.read_bytes()
+    def read(name: str) -> bytes:
+        return fetch(f"{remote.rstrip('/')}/{name}") if remote else (folder / name).read_bytes()
 
     columns = [column.name for column in fields(MinimalPair)]
+    source = remote or str(folder)
     try:
-        shards = json.loads(fetch("index.json"))["shards"]
-    except Exception as error:  # every store has errors of its own for a bucket or file that is not there
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(f"no MDS folder of minimal pairs at {remote or folder} ({reason})") from None
-    check_shards(str(remote or folder), shards)
+        index = read("index.json")
+    except Exception as error:  # each storage service has its own exceptions for a missing bucket or file
+        raise DataError(f"no MDS folder of minimal pairs at {source} ({one_line(error)})") from None
+    shards = read_shards(source, index)
     with tempfile.TemporaryDirectory(prefix="minimal_pairs_") as unpacked:
         for shard in shards:
             missing = set(columns).difference(shard["column_names"])
             if missing:
-                lacking = ", ".join(sorted(missing))
-                raise DataError(f"{remote or folder} holds no minimal pairs: its shards lack the columns {lacking}")
-            stored = shard["zip_data"] or shard["raw_data"]
+                raise DataError(
+                    f"{source} holds no minimal pairs: its shards lack the columns {', '.join(sorted(missing))}"
+                )
+            stored = shard.get("zip_data") or shard["raw_data"]
             try:
-                data = fetch(stored["basename"])
-                raw = decompress(shard["compression"], data) if shard["zip_data"] else data
+                data = read(stored["basename"])
+                raw = decompress(shard["compression"], data) if shard.get("zip_data") else data
                 (Path(unpacked) / shard["raw_data"]["basename"]).write_bytes(raw)
                 samples = list(reader_from_json(unpacked, None, shard))
-            except Exception as error:  # stores and compressions have errors of their own
-                reason = str(error).strip().split("\n")[0] or type(error).__name__
-                raise DataError(f"{remote or folder}: shard {stored['basename']} cannot be read ({reason})") from None
+            except Exception as error:  # storage services and compressions have their own exceptions
+                raise DataError(f"{source}: shard {stored['basename']} cannot be read ({one_line(error)})") from None
             for sample in samples:
-                yield MinimalPair(**{name: sample[name] for name in columns})
+                yield MinimalPair(**{name: _text(sample[name], name, source) for name in columns})
+
+
+def _text(value: Any, column: str, source: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{source}: column {column} holds a {type(value).__name__}, must hold text")
+    return value

@@ -29,12 +29,14 @@ def relative_position_buckets(bucket_size: int, max_positions: int) -> Tensor:
         `[2 * max_positions - 1]` int64, values in `0 .. 2 * bucket_size - 2`; entry `max_positions - 1 + (q - k)`
         belongs to a query at position q and a key at position k.
     """
-    # The published table was computed in float32 on the CPU; borders between buckets depend on it.
+    # The published table was computed in float32 on the CPU; borders between buckets depend on it. Integers divided
+    # by integers have the default dtype, which may be narrower: hence the explicit conversion.
     distance = torch.arange(1 - max_positions, max_positions, device="cpu")
     exact = bucket_size // 2
-    size = distance.abs().clamp(min=1)
+    size = distance.abs().clamp(min=1).float()
     growth = torch.log(size / exact) / math.log((max_positions - 1) / exact)
-    wide = (torch.ceil(growth * (exact - 1)) + exact).long()
+    # Rounding puts the last bucket's end one bucket further for some lengths (with 4 buckets a side, 48 positions).
+    wide = (torch.ceil(growth * (exact - 1)) + exact).long().clamp(max=bucket_size - 1)
     bucket = torch.where(size <= exact, distance, wide * distance.sign())
     return bucket + bucket_size - 1
 
@@ -57,9 +59,16 @@ class RelativePositions(nn.Module):
         self.buckets.copy_(relative_position_buckets(self.bucket_size, self.max_positions))
 
     def forward(self, length: int) -> Tensor:
-        """`[length, length]` int64: the bucket of query q (rows) and key k (columns)."""
-        positions = torch.arange(length, device=self.buckets.device)
-        return self.buckets[positions[:, None] - positions[None, :] + self.max_positions - 1]
+        """`[length, length]` int64: the bucket of query q (rows) and key k (columns).
+
+        Beyond `max_position_embeddings` the table is made for that length, as published: buckets of the same number
+        reach to `length` positions, so that wide ones begin farther away. It is not kept.
+        """
+        table, longest = self.buckets, self.max_positions
+        if length > longest:
+            table, longest = relative_position_buckets(self.bucket_size, length).to(self.buckets.device), length
+        positions = torch.arange(length, device=table.device)
+        return table[positions[:, None] - positions[None, :] + longest - 1]
 
 
 def by_distance(buckets: Tensor) -> Tensor:
@@ -87,7 +96,8 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(size, size)
         self.pre_layer_norm = nn.LayerNorm(size, config.layer_norm_eps, elementwise_affine=False)
         self.post_layer_norm = nn.LayerNorm(size, config.layer_norm_eps)
-        self.dropout = Dropout(config.hidden_dropout_prob, config.kernels)
+        # All three dropouts of the block have the rate of the attention's probabilities, as published.
+        self.dropout = Dropout(config.attention_probs_dropout_prob, config.kernels)
 
     def forward(
         self,

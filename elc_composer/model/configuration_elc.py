@@ -55,10 +55,10 @@ class ElcConfig(PretrainedConfig):
         intermediate_size: width of the gated feed-forward.
         num_hidden_layers: number of layers.
         num_attention_heads: heads of each layer.
-        max_position_embeddings: longest sequence, in tokens, and the distance at which the log buckets saturate.
+        max_position_embeddings: longest training sequence, in tokens; longer inputs get position buckets of their own.
         position_bucket_size: relative-position buckets a side (log buckets, as DeBERTa's).
-        hidden_dropout_prob: dropout of hidden states.
-        attention_probs_dropout_prob: dropout of attention probabilities.
+        hidden_dropout_prob: dropout of the embedding, the feed-forward and the head.
+        attention_probs_dropout_prob: dropout of an attention block: relative embeddings, probabilities, output.
         layer_norm_eps: epsilon of every LayerNorm.
         kernels: `eager` (plain), `torch` (fused torch), `triton` (CUDA), `auto` (triton on CUDA, else torch).
         pad_token_id: id of [PAD].

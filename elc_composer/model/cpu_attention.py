@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .dropout import LEVELS, draw_kept
+from .kernels import require_first_derivative
 
 
 class CpuAttention(torch.autograd.Function):
@@ -62,9 +62,9 @@ class CpuAttention(torch.autograd.Function):
         return tokens_first(context, batch)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """Gradients of `query_key`, `value` and `position`."""
+        require_first_derivative("attention on a CPU")
         query, key, value, query_position, key_position, probabilities, dropped, kept, buckets = ctx.saved_tensors
         batch, length, heads, size = ctx.shape
         rows = (heads, batch * length, size)

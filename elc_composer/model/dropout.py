@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .kernels import resolve_kernels
@@ -71,7 +70,6 @@ class SixteenBitDropout(torch.autograd.Function):
         return (x * kept).mul_(ctx.scale)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """The gradient where elements were kept."""
         (kept,) = ctx.saved_tensors

@@ -1,4 +1,4 @@
-"""Which implementation computes: the plain reference, fused torch, or Triton."""
+"""Selects the kernel implementation: `eager`, `torch` or `triton`."""
 
 from __future__ import annotations
 
@@ -7,32 +7,59 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 KERNELS = ("auto", "eager", "torch", "triton")
 # The kernels take tuples of tensors, which Triton does from 3.3 on; that came with torch 2.7.
 HAS_TRITON = find_spec("triton") is not None and tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)
-# Triton reads it once, when a kernel is defined.
+# Triton reads this variable once, when a kernel is defined.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def resolve_kernels(kernels: str, tensor: Tensor) -> str:
-    """`eager`, `torch` or `triton`: what a call on this tensor runs.
+    """Implementation for a call on this tensor: `eager`, `torch` or `triton`.
 
-    `auto` is `triton` for CUDA tensors where triton can be imported, and `torch` elsewhere.
+    `auto` is `triton` for CUDA tensors if triton can be imported, else `torch`. Under the transforms of `torch.func`
+    and in forward-mode differentiation it is always `eager`: the other forms have one derivative, in reverse mode.
     """
+    if is_transformed():
+        return "eager"
     if kernels != "auto":
         return kernels
     return "triton" if tensor.is_cuda and HAS_TRITON else "torch"
 
 
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` (grad, vmap, jvp, ...) or forward-mode differentiation is active.
+
+    Torch has no public question for either; `torch.autograd.Function.apply` asks the first one in the same way.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def require_first_derivative(operation: str) -> None:
+    """Raise in a backward pass that is recorded in order to be differentiated (`create_graph=True`).
+
+    torch's `once_differentiable` raises too late: `torch.autograd.grad(..., inputs)` never reaches its error and
+    returns second derivatives with terms missing (torch 2.7).
+
+    Raises:
+        RuntimeError: `create_graph=True`.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{operation} has no second derivative: set kernels=eager in the model's config for create_graph=True"
+        )
+
+
 def kernels_refusal(kernels: str, device: str) -> str | None:
-    """Why these kernels cannot run on a device type (`cpu`, `cuda`, ...), with the way out; None where they can."""
+    """Error message if these kernels cannot run on a device type (`cpu`, `cuda`, ...); None if they can."""
     if kernels != "triton":
         return None
     if not HAS_TRITON:
-        return "kernels: triton is not here in version 3.3 or newer; install torch 2.7 or newer, or set kernels to auto"
+        return "kernels=triton needs Triton >= 3.3 (torch >= 2.7); upgrade torch or set kernels=auto"
     if device != "cuda" and not INTERPRETED:
-        return (
-            "kernels: triton needs a CUDA device and none is here; set kernels to auto, or TRITON_INTERPRET=1 to test"
-        )
+        return "kernels=triton needs a CUDA device; set kernels=auto, or TRITON_INTERPRET=1 to test on a CPU"
     return None

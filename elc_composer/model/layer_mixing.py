@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .kernels import resolve_kernels
+from .kernels import require_first_derivative, resolve_kernels
 
 Links = tuple[Tensor, ...]
 """Of every later reader m, a stand-in for its g_m, then of every one a stand-in for its shares; see `LinkedMix`."""
@@ -97,9 +96,9 @@ class LinkedMix(torch.autograd.Function):
         return weighted_sum(states, shares, kernels), *gradients, *(nothing.expand(reader + 1) for reader in later)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor | None, *later: Tensor | None) -> tuple[Any, ...]:
         """Gradients of the shares and the newest state; own and later mixes' gradients and shares for the links."""
+        require_first_derivative("layer mixing")
         shares, *states = ctx.saved_tensors
         newest = len(states) - 1
         middle = len(later) // 2

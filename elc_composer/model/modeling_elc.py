@@ -56,6 +56,8 @@ class ElcModel(PreTrainedModel):
     main_input_name = "input_ids"
     _no_split_modules = ["ElcLayer"]  # noqa: RUF012 (transformers declares it without an annotation)
     supports_gradient_checkpointing = False
+    takes_any_length = True
+    """No sequence is too long; beyond `max_position_embeddings` the buckets of positions are made for its length."""
 
     def __init__(self, config: ElcConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -82,15 +84,7 @@ class ElcModel(PreTrainedModel):
             input_ids: `[B, T]` int64.
             attention_mask: `[B, T]`, nonzero at real tokens; None means that all are.
             positions: `[M]` int64, flat in `B * T`: compute the last state there only, `[M, D]`.
-
-        Raises:
-            ValueError: if T exceeds `max_position_embeddings`.
         """
-        if input_ids.shape[1] > self.config.max_position_embeddings:
-            raise ValueError(
-                f"sequences of {input_ids.shape[1]} tokens exceed max_position_embeddings "
-                f"{self.config.max_position_embeddings}"
-            )
         padding = None if attention_mask is None else ~attention_mask.bool()[:, None, None, :]
         embedded, relative = self.embedding(input_ids)
         return self.transformer(embedded, padding, relative, positions=positions)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .kernels import require_first_derivative
 from .triton_attention_kernels import forward_kernel, key_gradient_kernel, query_gradient_kernel, tl
 
 LOG2E = math.log2(math.e)
@@ -234,6 +235,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _differentiate(ctx: Any, d_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    require_first_derivative("attention with kernels=triton")
     gradients = attention_backward_op(d_out, *ctx.saved_tensors, ctx.scale, ctx.dropout)
     return (*gradients, None, None, None, None, None)
 

@@ -143,8 +143,10 @@ def forward_kernel(
         k = tl.load(Q + width + offs_n[:, None] * 2 * width + offs_d[None, :], mask=in_n, other=0.0).to(DOT)
         s = position_bias(BY_QUERY, BY_KEY, BUCKETS, offs_m, offs_n, T, BLOCK_R)
         s = tl.dot(q, tl.trans(k), s, input_precision=PRECISION)
-        s = tl.where(real_keys(PADDING, offs_n, length, HAS_PADDING)[None, :], s, -1e30)
-        # A block without real keys counts 1 for each here; the next real key's rescaling removes it.
+        s = tl.where(real_keys(PADDING, offs_n, length, HAS_PADDING)[None, :], s, float("-inf"))
+        # A masked score is -inf, so that exp2 gives 0 however the compiler rounds `s * c - grown * c`. With a finite
+        # number in its place, a fused multiply-add leaves a rounding error of 1e22 while no real key has been seen.
+        # `maximum` starts finite, so that no difference of two infinities arises.
         grown = tl.maximum(maximum, tl.max(s, 1))
         shrink = tl.exp2((maximum - grown) * scale_log2)
         p = tl.exp2(s * scale_log2 - (grown * scale_log2)[:, None])

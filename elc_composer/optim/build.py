@@ -1,4 +1,4 @@
-"""The optimizer that a run config names."""
+"""Builds the optimizer of a run config."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ OPTIMIZERS = ("lamb", "adamw")
 
 @dataclass
 class OptimizerConfig:
-    """Optimizer and its numbers; the defaults are the published LAMB recipe.
-
-    `name`: "lamb" or "adamw" (torch's own; `lr` 1e-2 is far too large for it). Weight decay applies to the parameters
-    that `parameter_groups` says. `implementation`: how LAMB is computed, see `Lamb`; AdamW's is torch's choice.
-    """
+    """Optimizer and its settings; the defaults are the published LAMB recipe."""
 
     name: str = "lamb"
+    """`lamb`, or `adamw` (torch's; it needs a much lower `lr`)."""
     lr: float = 1e-2
+    """Peak learning rate; the default belongs to global batches of about 4 M tokens."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    """Decay rates of the running means of the gradient and of its square."""
     eps: float = 1e-6
+    """Added to the root of the mean squared gradient."""
     weight_decay: float = 0.1
+    """Decoupled weight decay; not applied to biases, norms, embeddings and layer weights (`parameter_groups`)."""
     implementation: str = "auto"
+    """Implementation of LAMB, see `Lamb`; no effect on `adamw`."""
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

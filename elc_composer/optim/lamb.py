@@ -106,7 +106,8 @@ class Lamb(torch.optim.Optimizer):
                 raise ConfigError("Lamb takes dense gradients only; give the embedding sparse=False")
             state = self.state[param]
             if not state:
-                state["step"] = torch.tensor(0.0)
+                # Not the default dtype: bfloat16 counts to 256 only.
+                state["step"] = torch.tensor(0.0, dtype=torch.float32)
                 state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
                 state["exp_avg_sq"] = torch.zeros_like(param, memory_format=torch.preserve_format)
             local_state = {name: local_part(value) for name, value in state.items()}

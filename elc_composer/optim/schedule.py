@@ -20,16 +20,16 @@ SCHEDULES = ("cosine", "linear", "constant")
 
 @dataclass
 class ScheduleConfig:
-    """How the learning rate's multiplier goes: up from 0 to 1, then down to `floor` at the end of the run.
-
-    `name`: the way down, "cosine", "linear" or "constant" (stays at 1). `warmup_steps`, where given, replaces
-    `warmup_fraction` of all steps.
-    """
+    """Multiplier of the learning rate: linear warm-up from 0 to 1, then decay to `floor` at the end of the run."""
 
     name: str = "cosine"
+    """Decay after the warm-up: `cosine`, `linear` or `constant` (no decay)."""
     warmup_fraction: float = 0.016
+    """Warm-up as a share of the run's optimizer steps."""
     warmup_steps: int | None = None
+    """Warm-up in optimizer steps; null: `warmup_fraction` decides."""
     floor: float = 0.1
+    """Multiplier at the end of the run."""
 
 
 def count_warmup_steps(config: ScheduleConfig, total_steps: int) -> int:

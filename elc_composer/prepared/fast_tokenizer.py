@@ -1,4 +1,4 @@
-"""The tokenizer of a run: a published `tokenizer.json`, or a folder that streaming_prep or transformers wrote."""
+"""Reads a tokenizer as a transformers fast tokenizer, from a file, a folder or object storage."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from elc_composer.common.addresses import local_path, parse_optional_address
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import fetch
-from elc_composer.data.config import DataConfig
-from elc_composer.prepared.tokenizer_files import load_tokenizer as read_tokenizer
+from elc_composer.prepared.tokenizer_files import load_tokenizer
 
-SPECIAL_TOKENS = {
+_ROLES = {
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
@@ -21,40 +21,22 @@ SPECIAL_TOKENS = {
 }
 
 
-def load_tokenizer(location: str) -> PreTrainedTokenizerFast:
-    """Load a tokenizer from a file, a folder, or a remote folder (`s3://...`).
+def load_fast_tokenizer(location: str) -> PreTrainedTokenizerFast:
+    """Load a transformers tokenizer; `load_tokenizer` reads the `tokenizers.Tokenizer` inside.
+
+    Args:
+        location: a `tokenizer.json`, a folder with one, or the address of such a folder (`s3://...`).
 
     Raises:
-        DataError: where there is none, or its special tokens are not those of the BabyLM tokenizers.
+        DataError: no tokenizer there, or special tokens other than those of the BabyLM tokenizers.
     """
-    location = location.removeprefix("file://")
-    if "://" in location:
+    location = local_path(location)
+    if parse_optional_address(location, "tokenizer") is not None:
         with tempfile.TemporaryDirectory() as folder:
-            tokenizer = read_tokenizer(_fetch(location, Path(folder)))
+            tokenizer = load_tokenizer(_fetch(location, Path(folder)))
     else:
-        tokenizer = read_tokenizer(location)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **SPECIAL_TOKENS)
-
-
-def check_data_tokenizer(tokenizer: PreTrainedTokenizerFast, config: DataConfig) -> None:
-    """Hold a tokenizer against those that the streams were prepared with; a stream that brings none is left alone.
-
-    Raises:
-        DataError: for a stream whose ids mean other tokens, though they may be as many.
-    """
-    vocabulary = tokenizer.get_vocab()
-    for stream in config.streams:
-        root = (stream.remote or stream.local or "").rstrip("/")
-        try:
-            own = load_tokenizer(f"{root}/tokenizer").get_vocab()
-        except DataError:
-            continue
-        if own != vocabulary:
-            other = sum(vocabulary.get(token) != number for token, number in own.items())
-            raise DataError(
-                f"{root} was prepared with another tokenizer than the run's: {other:,} of {len(own):,} tokens have "
-                "another id; name the one that the data were prepared with, and prepare all streams with the same"
-            )
+        tokenizer = load_tokenizer(location)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **_ROLES)
 
 
 def _fetch(location: str, folder: Path) -> Path:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from elc_composer.common.errors import DataError, one_line
+from elc_composer.common.addresses import refuse_addresses
+from elc_composer.common.errors import ConfigError, DataError, one_line
 from elc_composer.report.run_reader import printable, read_runs
 
 
@@ -31,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     out = options.out or (options.runs[0] / "report.html" if len(options.runs) == 1 else Path("report.html"))
     try:
+        refuse_addresses(vars(options))
         write(options, out)
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except OSError as error:

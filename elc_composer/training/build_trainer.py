@@ -1,4 +1,4 @@
-"""From a prepared run to its objects, one small function a component."""
+"""Builds the components of a run: model, data, evaluators, callbacks, Trainer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from composer.algorithms import GradientClipping
 from composer.utils import dist, reproducibility
 
 from elc_composer.callbacks import GradientNorm, LossGuard, Preemption, SeededSteps
-from elc_composer.checkpoints.s3 import Bucket, Mirror, Place
+from elc_composer.checkpoints.s3 import Bucket, Mirror
 from elc_composer.checkpoints.save import CheckpointWriter
 from elc_composer.data.loader import build_eval_loader, build_train_loader
 from elc_composer.evaluation.in_training.evaluators import MinimalPairEvaluators, minimal_pair_evaluators
@@ -21,20 +21,20 @@ from elc_composer.training.composer_model import ElcComposerModel, is_layer
 from elc_composer.training.events import EventLog
 from elc_composer.training.loggers import build_loggers
 from elc_composer.training.parallelism import Strategy, checkpoint_layers, composer_parallelism
-from elc_composer.training.prepare import Run
+from elc_composer.training.run import Run
 from elc_composer.training.stages import Stage, device_microbatch_size
 
 DEV_METRICS = ["LanguageCrossEntropy", "LanguagePerplexity", "MaskedAccuracy"]
 
 
 def build_model(run: Run) -> ElcForMaskedLM:
-    """The model, with the same initial weights on every rank."""
+    """Build the model, with the same initial weights on every rank."""
     reproducibility.seed_all(run.config.seed)
     return ElcForMaskedLM(run.model)
 
 
 def build_train_data(run: Run, stage: Stage) -> DataSpec:
-    """The loader of one stage, from its first batch on."""
+    """Build the loader of one stage, which starts with the stage's first batch."""
     config = run.config
     return build_train_loader(
         config.data,
@@ -50,12 +50,12 @@ def build_train_data(run: Run, stage: Stage) -> DataSpec:
 
 
 def build_evaluators(run: Run) -> MinimalPairEvaluators:
-    """The dev split's loss, and every set of minimal pairs."""
+    """Build the evaluators of the dev split and of every set of minimal pairs."""
     config = run.config.evaluators
     built = minimal_pair_evaluators(
         config.minimal_pairs,
         run.tokenizer,
-        max_length=run.model.max_position_embeddings,
+        minimal_pairs=run.minimal_pairs,
         eval_interval=config.eval_interval,
     )
     if config.dev_loss:
@@ -79,14 +79,14 @@ def build_evaluators(run: Run) -> MinimalPairEvaluators:
 
 
 def build_saver(run: Run, events: EventLog) -> CheckpointWriter | None:
-    """What saves checkpoints, and sends them to S3 where `save_folder` is there; None if nothing is saved."""
+    """Build the checkpoint writer, with copies in S3 if `save_folder` is an S3 address; None if nothing is saved."""
     config = run.config.checkpoints
     folder = config.local(run.config.run_folder)
     if folder is None:
         return None
     mirror = None
     if config.remote is not None and dist.get_global_rank() == 0:
-        mirror = Mirror(Bucket(Place.parse(config.remote)), config.keep)
+        mirror = Mirror(Bucket(config.remote), config.keep)
     return CheckpointWriter(
         folder,
         config.save_interval,
@@ -99,8 +99,8 @@ def build_saver(run: Run, events: EventLog) -> CheckpointWriter | None:
 def build_callbacks(
     run: Run, preemption: Preemption, saver: CheckpointWriter | None, skipped: set[int]
 ) -> list[Callback]:
-    """Monitors first; a notice of pre-emption must be heard before the saver is asked, which comes last."""
-    # A run that is rolled back builds all of this again, and monitors carry state.
+    """Build the callbacks: monitors, then pre-emption, then the checkpoint writer, which reacts to it."""
+    # Copies, because monitors hold state, and a run that is rolled back builds them again from the config.
     monitors = build_monitors(copy.deepcopy(run.config.callbacks), run.folder)
     for guard in monitors:
         if isinstance(guard, LossGuard):
@@ -111,14 +111,14 @@ def build_callbacks(
 
 
 def build_algorithms(run: Run) -> list[Algorithm]:
-    """Gradient clipping and, run before it since Composer goes backwards after a batch, the gradient's norm."""
+    """Build gradient clipping and the gradient-norm log; Composer runs the last algorithm first after a batch."""
     clip = run.config.gradient_clip_norm
     clipping = [] if clip is None else [GradientClipping(clipping_type="norm", clipping_threshold=clip)]
     return [*clipping, *([GradientNorm()] if run.config.callbacks.gradient_norm else [])]
 
 
 def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callback]) -> Trainer:
-    """Composer's Trainer with everything that the config names, its state loaded where the run continues."""
+    """Build Composer's Trainer; if the run is resumed, with the state of the checkpoint."""
     config = run.config
     model = build_model(run)
     evaluators = build_evaluators(run)
@@ -126,7 +126,7 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
     if config.parallelism.activation_checkpointing and config.parallelism.strategy is Strategy.ddp:
         checkpoint_layers(model, is_layer)
     return Trainer(
-        model=ElcComposerModel(model, evaluators.metrics),
+        model=ElcComposerModel(model, evaluators.metrics, run.config.label_smoothing),
         train_dataloader=data,
         eval_dataloader=evaluators.evaluators or None,
         optimizers=optimizer,

@@ -1,69 +1,82 @@
-"""Where a run's figures go: Composer's loggers by name."""
+"""The `loggers` section: destinations of the metrics."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from composer.core import TimeUnit
 from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 
 from elc_composer.callbacks.metrics_file import MetricsFile
 from elc_composer.common.errors import ConfigError
+from elc_composer.common.intervals import parse_interval
+from elc_composer.common.run_folder import LOG, METRICS, TENSORBOARD
 
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases; the key comes from the environment (`WANDB_API_KEY`), never from a config."""
+    """Weights & Biases. The API key comes from the environment variable `WANDB_API_KEY`."""
 
     project: str | None = None
+    """Project name; null: wandb's default."""
     entity: str | None = None
+    """User or team; null: wandb's default."""
     group: str | None = None
+    """Group that the run belongs to."""
     tags: list[str] = field(default_factory=list)
+    """Tags of the run."""
 
 
 @dataclass
 class MlflowConfig:
-    """MLflow; the server comes from `tracking_uri` or the environment (`MLFLOW_TRACKING_URI`)."""
+    """MLflow. Credentials come from the environment."""
 
     experiment_name: str | None = None
+    """Experiment name; null: Composer's default."""
     tracking_uri: str | None = None
+    """Server address; null: the environment variable `MLFLOW_TRACKING_URI`."""
 
 
 @dataclass
 class LoggersConfig:
-    """Each logger that is switched on gets every metric."""
+    """Destinations of the metrics; each one that is on gets all metrics."""
 
     metrics_file: bool = True
-    """`metrics.jsonl` in the run folder, which pictures and reports are made from."""
+    """Write `metrics.jsonl` into the run folder; reports need it."""
     progress_bar: bool = True
+    """Show a progress bar on the terminal."""
     console_interval: str | None = None
-    """Print metrics at this Composer time string; null prints none."""
+    """Interval of printing metrics: a time string in ba or ep; null: never."""
     log_file: bool = False
-    """`log-rank{rank}.txt` in the run folder, one a rank; a run that starts again begins it anew."""
+    """Write `log-rank{rank}.txt` into the run folder, overwritten when the run is resumed."""
     tensorboard: bool = False
-    """Event files in `<run_folder>/tensorboard`; needs the extra `tensorboard`."""
+    """Write event files to `<run_folder>/tensorboard`; needs the extra `tensorboard`."""
     wandb: WandbConfig | None = None
-    """Needs the extra `wandb`."""
+    """Log to Weights & Biases; needs the extra `wandb`."""
     mlflow: MlflowConfig | None = None
-    """Needs the package mlflow."""
+    """Log to MLflow; needs the package mlflow."""
+
+    def __post_init__(self) -> None:
+        if self.console_interval is not None:
+            # Composer's ConsoleLogger counts nothing else.
+            parse_interval(self.console_interval, "loggers.console_interval", (TimeUnit.BATCH, TimeUnit.EPOCH))
 
 
 def build_loggers(config: LoggersConfig, run_folder: Path, run_name: str) -> list[LoggerDestination]:
-    """The loggers that are switched on, besides Composer's own progress bar and console.
+    """Build the loggers that are on, except Composer's progress bar and console.
 
     Raises:
-        ConfigError: naming the logger whose package is not installed.
+        ConfigError: the package of a logger is not installed.
     """
     loggers: list[LoggerDestination] = []
     if config.metrics_file:
-        loggers.append(MetricsFile(str(run_folder / "metrics.jsonl")))
+        loggers.append(MetricsFile(str(run_folder / METRICS)))
     if config.log_file:
-        loggers.append(
-            FileLogger(filename=str(run_folder / "log-rank{rank}.txt"), remote_file_name=None, overwrite=True)
-        )
+        loggers.append(FileLogger(filename=str(run_folder / LOG), remote_file_name=None, overwrite=True))
     try:
         if config.tensorboard:
-            loggers.append(TensorboardLogger(log_dir=str(run_folder / "tensorboard")))
+            loggers.append(TensorboardLogger(log_dir=str(run_folder / TENSORBOARD)))
         if config.wandb is not None:
             loggers.append(
                 WandBLogger(

@@ -1,29 +1,32 @@
-"""What made a run: versions, machine, commit and data, in `metadata.json` beside the resolved config."""
+"""Writes `metadata.json`: package versions, machine, git commit and data hashes of a run."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from composer.utils import dist, get_file, maybe_create_object_store_from_uri, parse_uri
+from composer.utils import dist
 
+from elc_composer.common.addresses import is_address, local_path
+from elc_composer.common.errors import DataError
+from elc_composer.common.files import sha256_file, write_json
+from elc_composer.common.json_files import read_json
+from elc_composer.common.run_folder import METADATA
+from elc_composer.common.storage import fetch
 from elc_composer.data.config import DataConfig, StreamConfig
-from elc_composer.data.paths import is_address
+from elc_composer.prepared.layout import MANIFEST
 
-FILE = "metadata.json"
 PACKAGES = ("elc-composer", "torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers", "numpy")
 
 
 def run_metadata(data: DataConfig) -> dict[str, Any]:
-    """Versions, ranks, device, commit of the code (None outside a git checkout), and the streams' manifests."""
+    """Package versions, ranks, machine, git commit (None outside a checkout) and manifest hashes of the streams."""
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "git": _commit(Path(__file__).resolve().parent),
@@ -39,16 +42,22 @@ def run_metadata(data: DataConfig) -> dict[str, Any]:
 
 
 def write_metadata(folder: Path, data: DataConfig) -> None:
-    """Write `metadata.json`; what an earlier process of the run wrote is kept under `earlier`, if it differs."""
-    path, now = folder / FILE, run_metadata(data)
+    """Write `metadata.json`. If an earlier process of the run wrote other values, they are kept under `earlier`.
+
+    A damaged file of an earlier process is replaced.
+    """
+    path, now = folder / METADATA, run_metadata(data)
+    earlier: list[Any] = []
     try:
-        before = json.loads(path.read_text())
-        earlier = before.pop("earlier", [])
-    except (OSError, ValueError, AttributeError):
-        before, earlier = now, []
-    if before != now:
-        earlier = [*earlier, before]
-    path.write_text(json.dumps({**now, "earlier": earlier}, indent=2) + "\n")
+        before = read_json(path)
+    except DataError:
+        before = None
+    if isinstance(before, dict):
+        kept = before.pop("earlier", [])
+        earlier = kept if isinstance(kept, list) else []
+        if before != now:
+            earlier = [*earlier, before]
+    write_json(path, {**now, "earlier": earlier}, sort_keys=False)
 
 
 def _version(package: str) -> str | None:
@@ -71,16 +80,11 @@ def _commit(package: Path) -> dict[str, Any] | None:
 
 
 def _manifest_hash(stream: StreamConfig) -> str | None:
-    """SHA-256 of a stream's `manifest.json`, which holds those of sources and shards; None where there is none."""
-    root = (stream.remote or stream.local or "").removeprefix("file://").rstrip("/")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(root) / "manifest.json"
+    """SHA-256 of a stream's `manifest.json`, which holds all hashes of the data; None if it cannot be read."""
+    root = local_path(stream.remote or stream.local or "").rstrip("/")
+    try:
         if is_address(root):
-            path = Path(folder) / "manifest.json"
-            try:
-                _, _, key = parse_uri(root)
-                store = maybe_create_object_store_from_uri(root)
-                get_file(f"{key.rstrip('/')}/manifest.json", str(path), store, progress_bar=False)
-            except Exception:  # each store raises its own; data without a manifest train as well
-                return None
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+            return hashlib.sha256(fetch(f"{root}/{MANIFEST}")).hexdigest()
+        return sha256_file(Path(root) / MANIFEST)
+    except (DataError, OSError):  # data without a manifest can be trained on as well
+        return None

@@ -1,4 +1,4 @@
-"""How a model lies on its devices: from run config to Composer's `parallelism_config`, refusing what cannot work."""
+"""The `parallelism` section: conversion to Composer's `parallelism_config`, and checks for unsupported combinations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from elc_composer.common.errors import ConfigError
 
 
 class Precision(Enum):
-    """Arithmetic of forward and backward; parameters, optimizer state and reductions stay float32."""
+    """Arithmetic of forward and backward pass; parameters, optimizer state and reductions are float32."""
 
     fp32 = "fp32"
     amp_bf16 = "amp_bf16"
@@ -29,7 +29,7 @@ class Precision(Enum):
 
 
 class Strategy(Enum):
-    """How parameters lie on the ranks: whole, in flat shards, or in DTensor shards."""
+    """Distribution of the parameters over the ranks: replicated, flat shards, or DTensor shards."""
 
     ddp = "ddp"
     fsdp1 = "fsdp1"
@@ -38,18 +38,18 @@ class Strategy(Enum):
 
 @dataclass
 class ParallelismConfig:
-    """How the model is spread over devices and what is traded for memory or speed."""
+    """Distribution over devices, and trade-offs between memory and speed."""
 
     strategy: Strategy = Strategy.ddp
-    """`ddp`: whole on every rank; `fsdp1`: flat shards, needs GPUs; `fsdp2`: DTensor shards."""
+    """`ddp`: parameters replicated on every rank; `fsdp1`: flat shards, needs GPUs; `fsdp2`: DTensor shards."""
     activation_checkpointing: bool = False
-    """Keep only what each layer reads and compute the rest again in the backward: less memory, a third more time."""
+    """Store only the inputs of each layer and recompute the rest in the backward pass: less memory, 1/3 more time."""
     sharded_checkpoints: bool = False
-    """FSDP only: every rank writes its own part instead of one file for all."""
+    """FSDP only: every rank writes its own shard, in place of one file for all."""
     compile: bool = False
-    """`torch.compile` the model; takes minutes on a CPU."""
+    """Compile the model with `torch.compile`; takes minutes on a CPU."""
     dist_timeout: float = 600.0
-    """Seconds after which a collective that some rank never joins is an error."""
+    """Seconds after which a collective operation that a rank does not join is an error."""
 
     def __post_init__(self) -> None:
         if not 0 < self.dist_timeout < float("inf"):
@@ -58,7 +58,7 @@ class ParallelismConfig:
 
 @dataclass(frozen=True)
 class Setting:
-    """What decides whether a run can work on these devices."""
+    """The settings and devices that decide whether a run is supported."""
 
     config: ParallelismConfig
     precision: Precision
@@ -79,52 +79,53 @@ def _is(**wanted: Any) -> Callable[[Setting], bool]:
 REFUSED: list[tuple[Callable[[Setting], bool], str]] = [
     (
         lambda setting: setting.device == "cpu" and setting.precision is not Precision.fp32,
-        "precision: {precision.name} needs a GPU and none is here; set precision=fp32",
+        "precision={precision.name} needs a GPU and there is none; set precision=fp32",
     ),
     (
         _is(device="cpu", strategy=Strategy.fsdp1),
-        "parallelism.strategy: fsdp1 needs GPUs and none is here; set it to ddp or fsdp2",
+        "parallelism.strategy=fsdp1 needs GPUs and there are none; set it to ddp or fsdp2",
     ),
     (
         lambda setting: (setting.device, setting.config.strategy) == ("cpu", Strategy.fsdp2) and setting.ranks > 1,
-        "parallelism.strategy: fsdp2 over {ranks} CPU ranks adds gradients up, not averages them (torch 2.7 with "
+        "parallelism.strategy=fsdp2 on {ranks} CPU ranks sums gradients in place of averaging them (torch 2.7 with "
         "gloo); set it to ddp",
     ),
     (
         _is(device="cpu", auto_microbatch=True),
-        "device_train_microbatch_size: auto needs a GPU; give a number, or null for all",
+        "stages: device_train_microbatch_size=auto needs a GPU; set a number, or null for the whole batch",
     ),
     (
         _is(strategy=Strategy.fsdp2, auto_microbatch=True),
-        "device_train_microbatch_size: auto does not go with strategy fsdp2, which Composer cannot run again after "
-        "memory ran out; give a number",
+        "stages: device_train_microbatch_size=auto is not supported with parallelism.strategy=fsdp2 (Composer cannot "
+        "repeat its step after running out of memory); set a number",
     ),
     (
         lambda setting: (
             setting.auto_microbatch and setting.config.strategy is Strategy.fsdp1 and _torch_version() > (2, 7)
         ),
-        "device_train_microbatch_size: auto breaks strategy fsdp1 in Composer on torch newer than 2.7; give a number",
+        "stages: device_train_microbatch_size=auto is not supported with parallelism.strategy=fsdp1 on torch newer "
+        "than 2.7 (fails in Composer); set a number",
     ),
     (
         _is(strategy=Strategy.ddp, sharded_checkpoints=True),
-        "parallelism.sharded_checkpoints needs strategy fsdp1 or fsdp2; set it to false for ddp",
+        "parallelism.sharded_checkpoints=true needs strategy fsdp1 or fsdp2; set it to false for ddp",
     ),
     (
         _is(strategy=Strategy.fsdp2, precision=Precision.amp_fp16),
-        "precision: amp_fp16 was not tested with strategy fsdp2, for lack of a GPU; set precision=amp_bf16 or "
-        "strategy=fsdp1",
+        "precision=amp_fp16 is not tested with parallelism.strategy=fsdp2; set precision=amp_bf16 or "
+        "parallelism.strategy=fsdp1",
     ),
 ]
-"""Combinations that this project, Composer or torch cannot run, each with the sentence that a user gets."""
+"""Unsupported combinations, each with its error message."""
 
 
 def check_parallelism(
     config: ParallelismConfig, precision: Precision, device: str, ranks: int, auto_microbatch: bool = False
 ) -> None:
-    """Refuse combinations that this device or Composer cannot run.
+    """Refuse combinations that these devices, Composer or torch cannot run.
 
     Raises:
-        ConfigError: naming the key and what to set instead.
+        ConfigError: with the key and the value to set.
     """
     setting = Setting(config, precision, device, ranks, auto_microbatch)
     for applies, sentence in REFUSED:
@@ -137,16 +138,16 @@ def _torch_version() -> tuple[int, ...]:
 
 
 def checkpoint_layers(model: nn.Module, is_layer: Callable[[nn.Module], bool]) -> None:
-    """Let each layer keep its inputs only, and run again in the backward with the same dropout; in place.
+    """Apply activation checkpointing to each layer, in place; recomputation uses the same dropout masks.
 
-    Composer has this for FSDP alone. Not reentrant: a layer that takes a tuple of tensors gets gradients into each.
+    Composer has this only for FSDP. Non-reentrant, because a layer takes a tuple of tensors and each needs gradients.
     """
     wrap = partial(checkpoint_wrapper, checkpoint_impl=CheckpointImpl.NO_REENTRANT)
     apply_activation_checkpointing(model, checkpoint_wrapper_fn=wrap, check_fn=is_layer)
 
 
 def composer_parallelism(config: ParallelismConfig) -> dict[str, Any] | None:
-    """What `Trainer(parallelism_config=...)` takes; None for DDP."""
+    """The argument of `Trainer(parallelism_config=...)`; None for DDP."""
     if config.strategy is Strategy.ddp:
         return None
     state_dict_type = "sharded" if config.sharded_checkpoints else "full"
@@ -154,7 +155,7 @@ def composer_parallelism(config: ParallelismConfig) -> dict[str, Any] | None:
         fsdp2 = FSDP2Config(
             activation_checkpointing=config.activation_checkpointing,
             state_dict_type=state_dict_type,
-            # FULL gathers float32 and leaves casting to autocast, as under DDP.
+            # FULL gathers float32 parameters and leaves casting to autocast, as under DDP.
             mixed_precision="FULL",
         )
         return {"fsdp": fsdp2}
@@ -171,5 +172,5 @@ def composer_parallelism(config: ParallelismConfig) -> dict[str, Any] | None:
 
 
 def device_kind() -> str:
-    """`gpu` or `cpu`: what Composer will train on."""
+    """`gpu` or `cpu`: the device that Composer trains on."""
     return "gpu" if torch.cuda.is_available() else "cpu"

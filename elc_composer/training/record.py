@@ -1,48 +1,51 @@
-"""What a run says of itself in its folder: what it is (config, model, tokenizer, versions) and what happens to it."""
+"""Writes the files that describe a run (config, model config, tokenizer, versions), and records its events."""
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
+from typing import Any
 
 from composer import Trainer
 from composer.utils import dist
 
 from elc_composer.callbacks import Preemption
 from elc_composer.checkpoints.resume import set_aside
-from elc_composer.common.errors import DataError
+from elc_composer.common.errors import DataError, one_line
+from elc_composer.common.files import write_json, write_text
+from elc_composer.common.json_files import read_json
+from elc_composer.common.process_group import on_rank_zero
+from elc_composer.common.run_folder import CONFIG, MODEL_CONFIG, SKIPPED_STEPS, TOKENIZER
 from elc_composer.common.strict_yaml import to_yaml
 from elc_composer.training.events import EventLog
 from elc_composer.training.metadata import write_metadata
-from elc_composer.training.prepare import Run
+from elc_composer.training.run import Run
 from elc_composer.training.stages import Stage
-
-SKIPPED = "skipped_steps.json"
 
 
 def save_run_files(run: Run) -> None:
-    """Write what explains the run into its folder: config, the model's own config, tokenizer, versions and data.
+    """Write config, model config, tokenizer and metadata into the run folder, on rank 0.
 
     Raises:
-        DataError: where the folder cannot be written to.
+        DataError: the folder cannot be written; on every rank.
     """
-    if dist.get_global_rank() == 0:
-        try:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(run.folder / "config.yaml", to_yaml(run.config))
-            write_whole(run.folder / "model_config.json", run.model.to_json_string())
-            run.tokenizer.save_pretrained(run.folder / "tokenizer")
-            write_metadata(run.folder, run.config.data)
-        except Exception as error:
-            # The tokenizers package tells of a full disk by a plain Exception.
-            if not isinstance(error, OSError) and "os error" not in str(error):
-                raise
-            raise _not_written(run.folder, error) from error
+    on_rank_zero(lambda: _save_run_files(run))
+
+
+def _save_run_files(run: Run) -> None:
+    try:
+        write_text(run.folder / CONFIG, to_yaml(run.config))
+        write_text(run.folder / MODEL_CONFIG, run.model.to_json_string())
+        run.tokenizer.save_pretrained(run.folder / TOKENIZER)
+        write_metadata(run.folder, run.config.data)
+    except Exception as error:
+        # The tokenizers package raises a plain Exception for a full disk.
+        if not isinstance(error, OSError) and "os error" not in str(error):
+            raise
+        raise _not_written(run.folder, error) from error
 
 
 def note_start(run: Run, events: EventLog) -> None:
-    """Note where the run begins; damaged checkpoints that were passed over get another name."""
+    """Record where the run starts; rename damaged checkpoints that the choice of the resume point skipped."""
     if dist.get_global_rank() != 0:
         return
     ranks = f"on {dist.get_world_size()} rank{'s' * (dist.get_world_size() > 1)}"
@@ -57,12 +60,12 @@ def note_start(run: Run, events: EventLog) -> None:
 
 
 def note_stage(stage: Stage, events: EventLog) -> None:
-    """Note that a stage begins."""
+    """Record the start of a stage."""
     events.note("stage", stage.first_step, f"stage {stage.index + 1} begins: {stage.seq_length} tokens a sequence")
 
 
 def note_end(trainer: Trainer, run: Run, preemption: Preemption, events: EventLog) -> None:
-    """Note how the run ended; a notice of pre-emption that came during the last step changes nothing."""
+    """Record how the run ended; SIGTERM during the last step does not count as preemption."""
     step = int(trainer.state.timestamp.batch)
     if step >= run.config.max_steps:
         preemption.preempted = False
@@ -71,39 +74,48 @@ def note_end(trainer: Trainer, run: Run, preemption: Preemption, events: EventLo
 
 
 def read_skipped(folder: Path) -> set[int]:
-    """Steps that an earlier process of the run left out, which this one must leave out as well."""
-    found: list[list[int]] = [[]]
-    if dist.get_global_rank() == 0 and (folder / SKIPPED).is_file():
-        try:
-            found = [json.loads((folder / SKIPPED).read_text())]
-        except ValueError as error:
-            raise DataError(
-                f"{folder / SKIPPED} is damaged ({error}); write the steps that were left out, which events.jsonl "
-                "names, as a list into it"
-            ) from error
-    dist.broadcast_object_list(found)
-    return set(found[0])
+    """Steps that earlier processes of the run left out after a bad loss; this process must leave them out as well.
+
+    Raises:
+        DataError: the file exists but is damaged, which would change the run's steps; on every rank.
+    """
+    return on_rank_zero(lambda: _read_skipped(folder / SKIPPED_STEPS))
+
+
+def _read_skipped(path: Path) -> set[int]:
+    if not path.exists():
+        return set()
+    try:
+        return set(_steps(read_json(path), path))
+    except DataError as error:
+        raise DataError(
+            f"{error}; it must be a list of the steps that were left out, which events.jsonl names: write them into it"
+        ) from None
+
+
+def _steps(value: Any, path: Path) -> list[int]:
+    # type() rather than isinstance(): JSON's true is no step.
+    if not isinstance(value, list) or not all(type(step) is int and step >= 0 for step in value):
+        raise DataError(f"{path} is damaged")
+    return value
 
 
 def write_skipped(folder: Path, skipped: set[int]) -> None:
-    """Keep the steps that are left out for the run's next process."""
-    if dist.get_global_rank() == 0:
+    """Write the steps to leave out for later processes of the run, on rank 0.
+
+    Raises:
+        DataError: the folder cannot be written; on every rank.
+    """
+
+    def write() -> None:
         try:
-            write_whole(folder / SKIPPED, json.dumps(sorted(skipped)))
+            write_json(folder / SKIPPED_STEPS, sorted(skipped))
         except OSError as error:
             raise _not_written(folder, error) from error
 
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file at once or not at all, whenever the process is killed or the machine fails."""
-    half = path.with_name(f".{path.name}.tmp")
-    with half.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)
+    on_rank_zero(write)
 
 
 def _not_written(folder: Path, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return DataError(f"{folder} cannot be written to: {reason}; mend that and give the same command again")
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return DataError(f"{folder} cannot be written: {reason}; correct that and run the same command again")

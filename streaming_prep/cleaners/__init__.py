@@ -1,15 +1,14 @@
-"""Cleaners of the BabyLM corpora, after those that were used for the published models; rules in docs/cleaning.md."""
+"""Cleaners of the BabyLM corpora, by the published rules; docs/cleaning.md describes them."""
 
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 
 from elc_composer.common.errors import DataError
 from streaming_prep.cleaners import books, encyclopedia, speech
-from streaming_prep.cleaners.base import Boundary, Cleaner, after_blank, always, by_line, without_repeats
+from streaming_prep.cleaners.base import Cleaner, by_line
 
-__all__ = ["ALIASES", "CLEANERS", "Boundary", "Cleaner", "get_cleaner"]
+__all__ = ["ALIASES", "CLEANERS", "Cleaner", "get_cleaner"]
 
 
 def _unchanged(line: str) -> str:
@@ -19,16 +18,16 @@ def _unchanged(line: str) -> str:
 CLEANERS: dict[str, Cleaner] = {
     cleaner.name: cleaner
     for cleaner in (
-        without_repeats("aochildes", speech.transcript),
-        without_repeats("bnc_spoken", speech.transcript),
+        speech.with_all_blank_lines("aochildes", speech.transcript),
+        speech.with_all_blank_lines("bnc_spoken", speech.transcript_without_marks),
         by_line("cbt", books.treebank),
-        Cleaner("children_stories", books.stories, Boundary.BLANK_LINE, after_blank),
-        Cleaner("gutenberg", books.paragraphs, Boundary.BLANK_LINE, after_blank),
-        without_repeats("open_subtitles", speech.subtitle),
-        without_repeats("qed", speech.lecture),
-        Cleaner("simple_wikipedia", encyclopedia.simple_articles, Boundary.BLANK_LINE, after_blank),
-        without_repeats("switchboard", speech.telephone),
-        Cleaner("wikipedia", encyclopedia.articles, Boundary.LINE, always),
+        Cleaner("children_stories", books.stories, books.stories_may_cut),
+        Cleaner("gutenberg", books.paragraphs, books.paragraphs_may_cut),
+        speech.with_single_blank_lines("open_subtitles", speech.subtitle),
+        speech.with_single_blank_lines("qed", speech.lecture),
+        Cleaner("simple_wikipedia", encyclopedia.simple_articles, encyclopedia.simple_articles_may_cut),
+        speech.across_blank_lines("switchboard", speech.telephone),
+        Cleaner("wikipedia", encyclopedia.articles, encyclopedia.articles_may_cut),
         by_line("none", _unchanged),
     )
 }
@@ -38,19 +37,14 @@ ALIASES = {"childes": "aochildes", "simple_wiki": "simple_wikipedia"}
 """Names of corpora in the 2024 and 2025 layouts that differ from the 2023 layout's."""
 
 
-def get_cleaner(name: str, file: str | Path | None = None) -> Cleaner:
-    """The cleaner of that name, in any year's layout; `auto` goes by the stem of `file` (`childes.train`: childes).
+def get_cleaner(name: str) -> Cleaner:
+    """Find the cleaner of a corpus by its name in any year's layout, such as `childes`.
 
-    Raises `DataError` naming the nearest known name.
+    Raises:
+        DataError: there is none; names the nearest.
     """
-    wanted = name
-    if name == "auto":
-        if file is None:
-            raise DataError("cleaner 'auto' goes by a file's name and there is no file; name a cleaner")
-        wanted = Path(file).name.split(".")[0]
-    wanted = ALIASES.get(wanted, wanted)
+    wanted = ALIASES.get(name, name)
     if wanted in CLEANERS:
         return CLEANERS[wanted]
     nearest = difflib.get_close_matches(wanted, [*CLEANERS, *ALIASES], n=1, cutoff=0.0)[0]
-    subject = f"no cleaner goes with the file {file}" if name == "auto" else f"no cleaner is called {name!r}"
-    raise DataError(f"{subject} (nearest: {nearest}; `none` leaves the text as it is)")
+    raise DataError(f"no cleaner is called {name!r} (nearest: {nearest}; `none` leaves the text as it is)")

@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
-from streaming_prep.cleaners.text import attach, fix_encoding, normalize_punctuation, squeeze
+from streaming_prep.cleaners.levels import full, minimal
+from streaming_prep.cleaners.text import squeeze
 
 _BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
-_BRACKET = re.compile(r"-[LR][RSC]B-")
-_OPENING_QUOTE = re.compile(r"`` *")
-_CLOSING_QUOTE = re.compile(r" *''")
-_INSIDE_BRACKETS = re.compile(r"(?<=[\[{]) +| +(?=[\]}])")
 _INDENT = "    "
 
 
 def treebank(line: str) -> str:
-    """cbt: treebank brackets, quotes and spaces undone; blank lines stay."""
-    # Spaces first: the expressions below take quadratic time in a run of them.
-    text = squeeze(line)
-    text = fix_encoding(text.replace("’", "' ") if "’" in text else text)
-    if "-" in text:
-        text = _BRACKET.sub(lambda match: _BRACKETS[match[0]], text)
-    text = _CLOSING_QUOTE.sub('"', _OPENING_QUOTE.sub('"', text))
-    text = normalize_punctuation(_INSIDE_BRACKETS.sub("", text))
-    return squeeze(attach(text))
+    """cbt: replace treebank brackets and quotation marks; keep blank lines."""
+    text = line.strip()
+    if "B-" in text:
+        for token, bracket in _BRACKETS.items():
+            text = text.replace(token, bracket)
+    # Before white space is squeezed: only one plain space goes with a quotation mark.
+    if "``" in text or "''" in text:
+        text = text.replace("`` ", '"').replace("``", '"').replace(" ''", '"').replace("''", '"')
+    return full(text) if text else ""
 
 
 def stories(lines: Iterable[str]) -> Iterator[str]:
-    """children_stories: lines stay lines, an indented one gets [TAB]; a blank line counts after two lines or more."""
-    paragraph_lines = 0
+    """children_stories: mark indented lines by [TAB]; keep a blank line after two or more lines with text."""
+    since_blank = 0
     for line in lines:
-        text = squeeze(fix_encoding(line))
-        if text:
-            paragraph_lines += 1
-            yield f"[TAB] {text}" if line.startswith(_INDENT) else text
-        else:
-            if paragraph_lines > 1:
+        if not line.strip():
+            if since_blank > 1:
                 yield ""
-            paragraph_lines = 0
+            since_blank = 0
+        else:
+            since_blank += 1
+            yield minimal(squeeze(f"[TAB] {line}" if line.startswith(_INDENT) else line))
+
+
+def stories_may_cut(previous: str, following: str) -> bool:
+    """After a blank raw line: `stories` counts lines anew."""
+    return not previous.strip()
 
 
 def paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    """gutenberg: a paragraph's lines joined; two blank lines or more after one of at least two lines end a document."""
+    """gutenberg: join the lines of a paragraph; two blank lines after one of two or more lines end a document."""
     paragraph: list[str] = []
     last_length = blank_lines = 0
     for line in lines:
-        text = squeeze(fix_encoding(line))
+        text = minimal(squeeze(line))
         if text:
             paragraph.append(text)
             continue
@@ -58,3 +58,8 @@ def paragraphs(lines: Iterable[str]) -> Iterator[str]:
             yield ""
     if paragraph:
         yield " ".join(paragraph)
+
+
+def paragraphs_may_cut(previous: str, following: str) -> bool:
+    """Between a blank line and text; not inside a run of blank lines, which `paragraphs` counts."""
+    return not minimal(squeeze(previous)) and bool(minimal(squeeze(following)))

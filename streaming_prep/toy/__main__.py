@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
-from streaming_prep.toy.write import write_toy_language
+from streaming_prep.toy.write import PAIRS, write_toy_language
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,9 +20,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets corpus/ and minimal_pairs/")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default 0)")
     parser.add_argument("--words", type=int, default=300_000, help="words of the training text (default 300000)")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"minimal pairs of each paradigm (default {PAIRS})")
     options = parser.parse_args(arguments)
     try:
-        language = write_toy_language(options.out, options.seed, options.words)
+        refuse_addresses(vars(options))
+        language = write_toy_language(options.out, options.seed, options.words, options.pairs)
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

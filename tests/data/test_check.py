@@ -1,4 +1,4 @@
-"""What is wrong with prepared data is said in one sentence before anything is built."""
+"""Checks of prepared data before anything is built: one-line errors for each kind of damage or mismatch."""
 
 from __future__ import annotations
 
@@ -26,70 +26,72 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("compression", [None, "zstd"])
 @pytest.mark.parametrize("with_cache", [False, True])
-def test_good_data_pass(tmp_path: Path, compression: str | None, with_cache: bool) -> None:
+def test_no_error_for_valid_data(tmp_path: Path, compression: str | None, with_cache: bool) -> None:
     write_split(tmp_path / "data", 30, compression=compression)
     check(tmp_path / "data", **({"local": str(tmp_path / "cache")} if with_cache else {}))
 
 
-def test_a_missing_folder_is_named_with_the_command_that_writes_it(tmp_path: Path) -> None:
+def test_error_for_a_missing_folder_names_the_command_that_writes_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data folder .*nowhere does not exist.*streaming_prep build --out"):
         check(tmp_path / "nowhere")
 
 
-def test_a_sequence_length_that_was_not_prepared_names_those_that_were(root: Path) -> None:
+def test_error_for_a_missing_sequence_length_names_the_others(root: Path) -> None:
     write_split(root, 5, seq_length=32)
     with pytest.raises(DataError, match=r"not prepared for a sequence length of 64, but for 16, 32: .*--seq-length 64"):
         check(root, seq_length=64)
 
 
-def test_a_missing_split_names_the_others(root: Path) -> None:
+def test_error_for_a_missing_split_names_the_others(root: Path) -> None:
     with pytest.raises(DataError, match="no split 'dev', but train"):
         check(root, split="dev")
 
 
-def test_ids_beyond_the_vocabulary(root: Path) -> None:
-    with pytest.raises(DataError, match=r"holds token id \d+, but the model's vocabulary has 100 entries"):
+def test_error_for_ids_beyond_the_vocabulary(root: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"train: shard shard\.00000\.mds\.zstd: sample \d+ has token id \d+; ids must be from 0 to 99"
+    ):
         check(root, vocab_size=100)
 
 
-def test_segments_that_are_too_long(root: Path) -> None:
+def test_error_for_segments_that_are_too_long(root: Path) -> None:
     (root / "seq_16").rename(root / "seq_8")
-    with pytest.raises(DataError, match=r"has \d+ tokens, but 8 leave room for 6"):
+    with pytest.raises(DataError, match=r"has \d+ tokens; a sequence length of 8 leaves room for 6"):
         check(root, seq_length=8)
 
 
-def test_an_index_without_input_ids(tmp_path: Path) -> None:
+def test_error_for_an_index_without_input_ids(tmp_path: Path) -> None:
     write_split(tmp_path, 5, column={"words": "ndarray:uint16"})
-    with pytest.raises(DataError, match=r"holds words: ndarray:uint16; a column `input_ids"):
+    with pytest.raises(DataError, match=r"has the columns words: ndarray:uint16; a column `input_ids"):
         check(tmp_path)
 
 
-def test_an_index_that_is_not_json(root: Path) -> None:
+def test_error_for_an_index_that_is_not_json(root: Path) -> None:
     (root / "seq_16" / "train" / "index.json").write_text("{")
-    with pytest.raises(DataError, match=r"index\.json is not JSON"):
+    with pytest.raises(DataError, match=r"index\.json is not valid JSON"):
         check(root)
 
 
-def test_an_empty_index(root: Path) -> None:
+def test_error_for_an_empty_index(root: Path) -> None:
     (root / "seq_16" / "train" / "index.json").write_text(json.dumps({"version": 2, "shards": []}))
-    with pytest.raises(DataError, match="holds no samples"):
+    with pytest.raises(DataError, match="has no samples"):
         check(root)
 
 
-def test_a_shard_that_is_not_there(root: Path) -> None:
+def test_error_for_a_missing_shard(root: Path) -> None:
     for shard in (root / "seq_16" / "train").glob("shard.00000*"):
         shard.unlink()
     with pytest.raises(DataError, match=r"shard\.00000\.mds.* cannot be read"):
         check(root)
 
 
-def test_a_hash_that_the_index_does_not_hold(root: Path) -> None:
+def test_error_for_a_hash_that_the_index_does_not_hold(root: Path) -> None:
     config = DataConfig(streams=[StreamConfig(local=str(root))], validate_hash="xxh128")
     with pytest.raises(DataError, match="written without xxh128 hashes, but with sha256"):
         check_data(config, seq_lengths=[16], splits=["train"], vocab_size=VOCAB_SIZE)
 
 
-def test_every_stream_is_read(root: Path, tmp_path: Path) -> None:
+def test_all_streams_are_read(root: Path, tmp_path: Path) -> None:
     write_split(tmp_path / "second", 30)
     for shard in (tmp_path / "second" / "seq_16" / "train").glob("*.mds*"):
         shard.write_bytes(shard.read_bytes()[:-3])
@@ -98,7 +100,7 @@ def test_every_stream_is_read(root: Path, tmp_path: Path) -> None:
         check_data(config, seq_lengths=[16], splits=["train"], vocab_size=VOCAB_SIZE)
 
 
-def test_an_index_that_the_manifest_does_not_know(root: Path) -> None:
+def test_error_for_an_index_that_differs_from_the_manifest(root: Path) -> None:
     manifest, index = root / "manifest.json", root / "seq_16" / "train" / "index.json"
     content = json.loads(manifest.read_text())
     content["outputs"]["seq_16/train"]["index_sha256"] = hashlib.sha256(index.read_bytes()).hexdigest()
@@ -109,7 +111,7 @@ def test_an_index_that_the_manifest_does_not_know(root: Path) -> None:
         check(root)
 
 
-def test_a_cache_of_other_data(root: Path, tmp_path: Path) -> None:
+def test_error_for_a_cache_of_other_data(root: Path, tmp_path: Path) -> None:
     write_split(tmp_path / "newer", 31)
     check(root, local=str(tmp_path / "cache"))
     with pytest.raises(DataError, match=r"cache .*cache/seq_16/train was filled from another version of .*newer"):

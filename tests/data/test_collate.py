@@ -1,4 +1,4 @@
-"""A batch frames every segment as [CLS] text [SEP], pads it and refuses what does not fit."""
+"""The collator: framing, padding, cutting, masks independent of the batch, and errors for invalid samples."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_segments_are_framed_and_padded(pad_to: str) -> None:
     assert batch["label_counts"] == (batch["labels"] != IGNORED).sum(1).tolist()
 
 
-def test_a_batch_larger_than_a_block_is_masked_the_same() -> None:
+def test_blocks_do_not_change_the_masks() -> None:
     many = samples([5] * (BLOCK + 9))
     whole, tail = COLLATOR(many), COLLATOR(many[BLOCK - 3 :])
     torch.testing.assert_close(whole["labels"][BLOCK - 3 :], tail["labels"])
     torch.testing.assert_close(whole["input_ids"][BLOCK - 3 :], tail["input_ids"])
 
 
-def test_short_p_cuts_that_share_to_a_uniform_length() -> None:
+def test_short_p_cuts_its_share_of_segments_to_uniform_lengths() -> None:
     n, size = 6000, 50
     collator = replace(COLLATOR, seq_length=size + 2, short_p=0.1)
     lengths = np.array(collator(samples([size] * n))["token_counts"]) - 2
@@ -71,13 +71,53 @@ def replace_epoch(sample: Segment, epoch: int) -> Segment:
     return Segment(**{**sample, "epoch": epoch})
 
 
-def test_a_segment_that_is_too_long_is_refused() -> None:
-    with pytest.raises(DataError, match=r"sample 41 has 11 tokens.*into 12"):
+@pytest.mark.parametrize("rules", ["published", "fitted"])
+def test_masks_do_not_depend_on_the_longest_segment_of_the_batch(rules: str) -> None:
+    """Spans are placed over all `seq_length` positions, whatever the width of the batch."""
+    config = MaskingConfig(rules=rules, probability=0.4)
+    whole, cropped = (
+        replace(COLLATOR, seq_length=64, masking=config, pad_to=pad_to) for pad_to in ("seq_length", "longest")
+    )
+    given = samples([5, 9, 20, 13])
+    reference = whole(given)
+    for batch, columns, rows in (
+        (cropped(given), 22, [0, 1, 2, 3]),
+        (cropped(given[:2]), 11, [0, 1]),
+        (cropped(given[3:]), 15, [3]),
+    ):
+        for name in ("input_ids", "labels", "attention_mask"):
+            torch.testing.assert_close(batch[name], reference[name][rows, :columns])
+        assert batch["label_counts"] == [reference["label_counts"][row] for row in rows]
+        assert batch["labels"].is_contiguous()
+
+
+def test_error_for_a_segment_that_is_too_long() -> None:
+    with pytest.raises(DataError, match=r"sample 41 has 11 tokens; a sequence length of 12 leaves room for 10"):
         COLLATOR(samples([4, 11]))
 
 
-def test_a_token_outside_the_vocabulary_is_refused() -> None:
+def test_error_for_ids_outside_the_vocabulary() -> None:
     given = samples([4, 6])
     given[1]["input_ids"][2] = VOCAB_SIZE
-    with pytest.raises(DataError, match=rf"sample 41 holds token id {VOCAB_SIZE}.*{VOCAB_SIZE} entries"):
+    with pytest.raises(
+        DataError, match=rf"sample 41 has token id {VOCAB_SIZE}; ids must be from 0 to {VOCAB_SIZE - 1}"
+    ):
         COLLATOR(given)
+    given[1]["input_ids"] = np.array([9, -2, 9])
+    with pytest.raises(DataError, match=r"sample 41 has token id -2; ids must be from 0"):
+        COLLATOR(given)
+
+
+def test_error_for_samples_of_two_dimensions() -> None:
+    given = samples([4, 6])
+    given[1]["input_ids"] = np.full((2, 3), 9)
+    with pytest.raises(DataError, match=r"sample 41 is of shape \(2, 3\) and type int64; it must be a one-dimensional"):
+        COLLATOR(given)
+
+
+def test_evaluation_uses_the_masking_probability_of_the_end_of_the_run() -> None:
+    config = MaskingConfig(strategy="token", probability=0.01, final_probability=0.99)
+    given = samples([10] * 50)
+    fixed = replace(COLLATOR, masking=config, fixed=True)
+    assert sum(fixed(given)["label_counts"]) > 450 > 50 > sum(replace(fixed, fixed=False)(given)["label_counts"])
+    assert fixed([replace_epoch(sample, 3) for sample in given])["label_counts"] == fixed(given)["label_counts"]

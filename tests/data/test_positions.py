@@ -1,4 +1,4 @@
-"""Every label of a microbatch is among its positions, and their number hangs on nothing but its shape."""
+"""Positions of a microbatch: all labels are among them, and their number depends on its shape only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def batch_of(labels: Tensor) -> dict:
 
 @pytest.mark.parametrize("strategy", ["span", "token"])
 @pytest.mark.parametrize(("rows", "micro", "length"), [(48, 16, 128), (7, 3, 33), (2, 1, 4)])
-def test_every_label_once_and_one_count_for_a_shape(strategy: str, rows: int, micro: int, length: int) -> None:
+def test_positions_hold_each_label_once_and_have_one_length_per_shape(
+    strategy: str, rows: int, micro: int, length: int
+) -> None:
     split = LabelPositions(MaskingConfig(strategy=strategy))
     sizes: dict[int, set[int]] = {}
     for seed in range(5):
@@ -44,7 +46,7 @@ def test_every_label_once_and_one_count_for_a_shape(strategy: str, rows: int, mi
 
 @pytest.mark.parametrize("length", [128, 512])
 @pytest.mark.parametrize("probability", [0.15, 0.4])
-def test_room_is_enough_but_not_wasted(length: int, probability: float) -> None:
+def test_length_of_the_list_is_enough_and_not_much_more(length: int, probability: float) -> None:
     config = MaskingConfig(probability=probability)
     sequences = 4000
     counts = (masked_labels(sequences, length, config) != IGNORED).sum(1).double()
@@ -59,21 +61,41 @@ def test_room_is_enough_but_not_wasted(length: int, probability: float) -> None:
     assert places <= 1.15 * rows * counts.mean()
 
 
-def test_a_schedule_of_probabilities_has_room_for_its_largest() -> None:
+def test_length_of_the_list_follows_the_largest_probability_of_a_schedule() -> None:
     rising, fixed = MaskingConfig(final_probability=0.4), MaskingConfig(probability=0.4)
     assert LabelPositions(rising).places(64, 128) == LabelPositions(fixed).places(64, 128)
 
 
-def test_more_labels_than_expected_are_not_dropped() -> None:
+def test_more_labels_than_expected_make_the_list_longer() -> None:
     split = LabelPositions(MaskingConfig())
     (part,) = split(batch_of(torch.full((64, 128), 9)), 64)
     assert sorted(part["masked_positions"].tolist()) == list(range(64 * 128))
 
 
-def test_a_microbatch_may_be_cut_again() -> None:
+@pytest.mark.parametrize("micro", [4, 1])
+def test_a_batch_without_labels_has_lists_of_the_usual_length(micro: int) -> None:
+    split = LabelPositions(MaskingConfig())
+    parts = split(batch_of(torch.full((4, 128), IGNORED)), micro)
+    assert [len(part["masked_positions"]) for part in parts] == [split.places(micro, 128)] * (4 // micro)
+    assert all(len(set(part["masked_positions"].tolist())) == split.places(micro, 128) for part in parts)
+
+
+def test_a_microbatch_can_be_split_again() -> None:
     split = LabelPositions(MaskingConfig())
     (part,) = split(batch_of(masked_labels(4, 128, split.masking)), 4)
     assert part["masked_positions"].max() >= 3 * 128
     again = split(part, 3)
     assert [int(cut["masked_positions"].max()) < cut["labels"].numel() for cut in again] == [True, True]
     assert [len(cut["labels"]) for cut in again] == [3, 1]
+
+
+def test_results_do_not_depend_on_the_default_dtype() -> None:
+    split = LabelPositions(MaskingConfig())
+    (expected,) = split(batch_of(masked_labels(48, 128, split.masking)), 48)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        (found,) = split(batch_of(masked_labels(48, 128, split.masking)), 48)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name in ("labels", "masked_positions"):
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)

@@ -274,6 +274,59 @@ def test_too_few_samples_for_a_batch_are_an_error(prepared: Path) -> None:
         build(local(prepared), device_batch_size=84)
 
 
+def test_samples_that_an_epoch_leaves_out_are_reported(
+    prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_split(tmp_path / "data", 101)
+    spec = build(local(tmp_path / "data", num_canonical_nodes=64))
+    assert sum(len(batch["sample_ids"]) for batch in spec.dataloader) == 64
+    assert (
+        "an epoch uses 64 of its 101 samples and leaves out 37 (36.6%), other ones each time: 37 because" in caplog.text
+    )
+    assert "data.num_canonical_nodes is 64" in caplog.text
+    caplog.clear()
+    build(local(prepared, shuffle=False))
+    assert f"an epoch uses {BATCHES * BATCH} of its {SAMPLES} samples and leaves out 3 (3.6%), the same" in caplog.text
+    assert "3 fill no global batch of 8" in caplog.text
+    assert "num_canonical_nodes" not in caplog.text
+    caplog.clear()
+    build(local(tmp_path / "data"), device_batch_size=10)
+    assert "leaves out" not in caplog.text, "1 of 101 samples is less than 1 %"
+
+
+def test_canonical_nodes_that_leave_no_batch_are_named(tmp_path: Path) -> None:
+    write_split(tmp_path, 50)
+    with pytest.raises(
+        DataError, match=r"50 samples an epoch, of which 0 can be used \(data\.num_canonical_nodes is 64.*48"
+    ):
+        build(local(tmp_path, num_canonical_nodes=64))
+    assert len(epochs(build(local(tmp_path, num_canonical_nodes=48)), 1)) == 6
+
+
+@pytest.mark.parametrize("algorithm", ["py1s", "py2s"])
+def test_orders_with_another_default_of_canonical_nodes(prepared: Path, algorithm: str) -> None:
+    """Streaming 0.13.0 sets 64 of them a node when the first epoch begins: before, an epoch seemed longer."""
+    spec = build(local(prepared, shuffle_algo=algorithm, num_workers=1))
+    assert spec.dataloader.dataset.batches_per_epoch == 64 // BATCH
+    assert len(epochs(spec, 2)) == 2 * (64 // BATCH)
+
+
+def test_held_out_data_may_be_smaller_than_a_batch(prepared: Path) -> None:
+    spec = build_eval_loader(local(prepared), MASKING, TOKENS, seq_length=LENGTH, device_batch_size=32, seed=1)
+    assert [len(batch["sample_ids"]) for batch in spec.dataloader] == [21]
+
+
+def test_close_removes_the_lock_files(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streaming 0.13.0 leaves two of them for each dataset."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    loader = build(cached(prepared, tmp_path / "cache", num_workers=1)).dataloader
+    list(loader)
+    assert len(list((tmp_path / "temporary").glob("*_filelock"))) == 2
+    loader.close()
+    assert not list((tmp_path / "temporary").glob("*_filelock"))
+
+
 def test_impossible_settings_are_named(prepared: Path) -> None:
     config = local(prepared)
     for change, named in [
@@ -284,9 +337,9 @@ def test_impossible_settings_are_named(prepared: Path) -> None:
     ]:
         with pytest.raises(ConfigError, match=named):
             replace(config, **change)
-    with pytest.raises(ConfigError, match="give it as remote"):
+    with pytest.raises(ConfigError, match="set it as remote"):
         StreamConfig(local="s3://bucket/data")
-    with pytest.raises(ConfigError, match="at most one"):
+    with pytest.raises(ConfigError, match="more than one of proportion"):
         StreamConfig(local="a", repeat=2.0, choose=3)
     with pytest.raises(ConfigError, match=r"data\.streams is empty"):
         build(DataConfig())

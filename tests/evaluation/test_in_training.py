@@ -211,5 +211,5 @@ def test_names_what_is_wrong(tmp_path: Path) -> None:
         minimal_pair_evaluators([MinimalPairsConfig()], tiny_tokenizer())
     with pytest.raises(ConfigError, match="subset_per_paradigm is 0"):
         MinimalPairsConfig(path=str(folder), subset_per_paradigm=0)
-    with pytest.raises(ConfigError, match="eval_interval 'often'"):
+    with pytest.raises(ConfigError, match="eval_interval is 'often'"):
         minimal_pair_evaluators([config], tiny_tokenizer(), eval_interval="often")

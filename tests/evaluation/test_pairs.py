@@ -1,9 +1,12 @@
-"""Minimal pairs that cannot be read as they are."""
+"""Reading minimal pairs: damaged lines, hidden and odd files, damaged MDS folders."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,15 +21,70 @@ WHOLE = json.dumps({"sentence_good": "a cat", "sentence_bad": "a cats", "UID": "
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (WHOLE.replace("a cats", r"a \ud800 cat"), "half a surrogate pair"),
-        ("[" * 100_000, "is not a JSON object"),
-        (WHOLE.replace("1}", "1" * 5000 + "}"), "is not a JSON object"),
+        (WHOLE.replace("a cats", r"a \ud800 cat"), "not valid JSON .*surrogates not allowed"),
+        (WHOLE.replace("causative", r"caus\udfffative"), "not valid JSON .*surrogates not allowed"),
+        ("[" * 100_000, "not valid JSON"),
+        (WHOLE.replace("1}", "[" * 900 + "]" * 900 + "}"), "levels of nesting"),
+        (WHOLE.replace("1}", "1" * 400 + "}"), "integer of 400 digits"),
+        (WHOLE.replace("1}", "1" * 5000 + "}"), "integer of 5000 digits"),
+        ("[1]", "is not a JSON object"),
     ],
 )
-def test_a_line_that_trips_the_tokenizer_or_the_parser_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "a.jsonl").write_text(f"{WHOLE}\n{line}\n")
-    with pytest.raises(DataError, match=rf"a\.jsonl:2.*{message}"):
+    with pytest.raises(DataError, match=rf"a\.jsonl:2 .*{message}") as raised:
         read_minimal_pairs(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "._agreement.jsonl",
+        "__MACOSX/._agreement.jsonl",
+        "deep/.ipynb_checkpoints/a-checkpoint.jsonl",
+        ".hidden/a.jsonl",
+    ],
+)
+def test_hidden_files_and_folders_are_skipped(tmp_path: Path, name: str) -> None:
+    pairs = read_minimal_pairs(write_pairs(tmp_path / "pairs"))
+    file = tmp_path / "pairs" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"\x00\x05\x16\x07\xff")
+    assert read_minimal_pairs(tmp_path / "pairs") == pairs
+
+
+def test_folder_below_a_hidden_one_is_read(tmp_path: Path) -> None:
+    assert len(read_minimal_pairs(write_pairs(tmp_path / ".cache" / "__MACOSX" / "pairs"))) == 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("folder", "a directory"), ("link", "a link without a target"), ("pipe", ".*a special file")]
+)
+def test_entry_that_is_not_a_file_is_named(tmp_path: Path, kind: str, message: str) -> None:
+    entry = write_pairs(tmp_path / "pairs") / "x.jsonl"
+    if kind == "folder":
+        entry.mkdir()
+    elif kind == "link":
+        entry.symlink_to(tmp_path / "nowhere")
+    else:
+        os.mkfifo(entry)
+    with pytest.raises(DataError, match=rf"x\.jsonl is {message}") as raised:
+        read_minimal_pairs(tmp_path / "pairs")
+    assert "\n" not in str(raised.value)
+
+
+def test_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, folder = Path.open, write_pairs(tmp_path / "pairs")
+
+    def refuse(path: Path, *arguments: Any, **settings: Any) -> Any:
+        if path.name == "order.jsonl":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"order\.jsonl cannot be read \(Permission denied\)"):
+        read_minimal_pairs(folder)
 
 
 def test_an_empty_path_is_not_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +110,24 @@ def test_a_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:
             shard.write_bytes(damaged)
         with pytest.raises(DataError, match=f"{shard.name} cannot be read"):
             read_minimal_pairs(tmp_path / "mds")
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("{", "index.json is not valid JSON"),
+        ("[]", "it has no list of shards"),
+        ('{"shards": {}}', "it has no list of shards"),
+        ('{"shards": [7]}', "shard 0 is 7, must be an object"),
+        ('{"shards": [{"column_names": 3, "column_encodings": ["str"]}]}', "as many column_encodings as column_names"),
+        ('{"shards": [{"column_names": ["a", "b"], "column_encodings": ["str"]}]}', "as many column_encodings"),
+        ('{"shards": [{"column_names": [], "column_encodings": []}]}', "shard 0 lacks column_names or raw_data"),
+        ('{"shards": [{"raw_data": "x"}]}', "shard 0 names its file as 'x'"),
+    ],
+)
+def test_damaged_index_of_an_mds_folder_is_named(tmp_path: Path, index: str, message: str) -> None:
+    write_minimal_pairs(read_minimal_pairs(write_pairs(tmp_path / "pairs")), tmp_path / "mds")
+    (tmp_path / "mds" / "index.json").write_text(index)
+    with pytest.raises(DataError, match=message) as raised:
+        read_minimal_pairs(tmp_path / "mds")
+    assert "\n" not in str(raised.value)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.prepared import write_split
 from tests.faults.proxy import FaultyProxy, Plan
-from tests.faults.s3 import CREDENTIALS, LocalS3, local_s3
+from tests.faults.s3 import LocalS3, local_s3
 
 SAMPLES = 83
 
@@ -32,9 +32,8 @@ def server() -> Iterator[LocalS3]:
 @pytest.fixture
 def address(server: LocalS3, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A copy of the prepared data in the bucket, for one test; the environment leads to the server itself."""
-    for name, value in CREDENTIALS.items():
+    for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("S3_ENDPOINT_URL", server.url)
     return server.upload(prepared, tmp_path.name)
 
 

@@ -17,11 +17,11 @@ from composer.core import DataSpec
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import Unreachable
 from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_train_loader, check_data
-from elc_composer.data.streaming import checked_stream as checked_stream_module
+from elc_composer.data.streaming.dataset import checked_stream as checked_stream_module
 from tests.data.prepared import TOKENS, VOCAB_SIZE
 from tests.faults.conftest import SAMPLES
 from tests.faults.proxy import Always, Fault, FaultyProxy, Script
-from tests.faults.s3 import BUCKET, LocalS3
+from tests.faults.s3 import LocalS3
 
 BATCH, LENGTH = 8, 16
 MASKING = MaskingConfig(probability=0.4)
@@ -122,7 +122,7 @@ def test_an_outage_that_does_not_end_is_one_sentence_in_time(
 ) -> None:
     proxied(Always(fault, SHARD), stall_seconds=3.0)
     began = time.monotonic()
-    with pytest.raises(Unreachable, match=rf"shard {SHARD} cannot be fetched: .*\(tried for \d+ s\)") as found:
+    with pytest.raises(Unreachable, match=rf"shard {SHARD} cannot be downloaded: .*\(tried for \d+ s\)") as found:
         batches(config(tmp_path / "cache", address, num_workers=workers, outage_tolerance=2.0))
     assert len(str(found.value).splitlines()) == 1
     assert time.monotonic() - began < 60, "far below the ten minutes of a hanging worker"
@@ -189,11 +189,11 @@ def test_a_bucket_that_vanishes(workers: int, server: LocalS3, address: str, pro
         def choose(self, method: str, path: str) -> None:
             if "shard.00001" not in path and ".mds" in path:
                 for key in server.keys(tmp_path.name):
-                    server.client.delete_object(Bucket=BUCKET, Key=key)
+                    server.delete(key)
 
     proxied(Vanishing())
     began = time.monotonic()
-    with pytest.raises(DataError, match=r"s3://.*/train: shard shard\.\d+\.mds\.zstd cannot be fetched.*not found"):
+    with pytest.raises(DataError, match=r"s3://.*/train: shard shard\.\d+\.mds\.zstd cannot be downloaded.*not found"):
         batches(config(tmp_path / "cache", address, num_workers=workers))
     assert time.monotonic() - began < 15, "an answer that there is nothing is not waited on"
 

@@ -150,4 +150,4 @@ def test_which_kernels_run_where() -> None:
     assert resolve_kernels("eager", tensor) == "eager"
     assert kernels_refusal("auto", "cpu") is None
     assert kernels_refusal("triton", "cuda") is None
-    assert "set kernels to auto" in (kernels_refusal("triton", "cpu") or "")
+    assert "set kernels=auto" in (kernels_refusal("triton", "cpu") or "")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streaming_prep.build import build
+from streaming_prep.manifest import Manifest
 from streaming_prep.settings import BuildSettings
 
 _WORDS = ["the", "a", "dog", "cat", "bird", "tree", "house", "runs", "sees", "small", "green", "27", "don't", "near"]
@@ -45,7 +46,7 @@ def small_settings(corpus: Path, **changes: Any) -> BuildSettings:
     return BuildSettings(**(values | changes))
 
 
-def build_small(corpus: Path, out: Path | str, **changes: Any) -> dict[str, Any]:
+def build_small(corpus: Path, out: Path | str, **changes: Any) -> Manifest:
     """Build with `small_settings`; `workers`, `engine`, `work`, `keep_work` and `screen` go to `build`."""
     names = ("workers", "engine", "work", "keep_work", "screen")
     options = {name: changes.pop(name) for name in names if name in changes}

@@ -38,7 +38,7 @@ def test_an_empty_file(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_missing_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(run(tmp_path / "nowhere", tmp_path / "out"), tmp_path / "out", capsys)
-    assert f"{tmp_path / 'nowhere'} is not there" in line
+    assert f"{tmp_path / 'nowhere'} does not exist" in line
 
 
 def test_nothing_left_after_cleaning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +60,7 @@ def test_a_line_of_50_mb(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFix
     with open(corpus / "homemade.train", "ab") as file:
         file.write(b"word " * (10 << 20) + b"\n")
     line = refused(run(corpus, tmp_path / "out"), tmp_path / "out", capsys)
-    assert "homemade.train:41: a line of more than 16,777,216 bytes" in line
+    assert "homemade.train:41: line longer than --max-line-bytes (16,777,216)" in line
 
 
 def test_a_full_disk_stops_and_a_freed_one_goes_on(
@@ -76,7 +76,7 @@ def test_a_full_disk_stops_and_a_freed_one_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_after_a_while)
         line = refused(run(corpus, tmp_path / "out"), tmp_path / "out", capsys)
-    assert "no space is left for shard; make room" in line
+    assert "no space left for shard; free some space" in line
     assert run(corpus, tmp_path / "out") == 0
     assert run(corpus, tmp_path / "undisturbed") == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
@@ -126,7 +126,7 @@ def test_two_builds_in_one_folder(corpus: Path, tmp_path: Path, capsys: pytest.C
     (out / ".work").mkdir(parents=True)
     with open(out / ".work" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "another build is at work" in refused(run(corpus, out), out, capsys)
+        assert "another build uses" in refused(run(corpus, out), out, capsys)
 
 
 def test_a_file_that_is_no_tokenizer_stops_before_any_work(
@@ -146,7 +146,7 @@ def test_a_manifest_of_something_else_is_left_alone(
     out.mkdir()
     (out / "manifest.json").write_text('{"name": "an app"}')
     assert run(corpus, out) == 2
-    assert "is there and not from a build" in capsys.readouterr().err
+    assert "exists but was not written by streaming_prep" in capsys.readouterr().err
     assert contents(out) == {"manifest.json": b'{"name": "an app"}'}
 
 
@@ -157,7 +157,7 @@ def test_a_work_folder_with_other_files_is_left_alone(
     work.mkdir()
     (work / "thesis.tmp").write_text("precious")
     line = refused(run(corpus, tmp_path / "out", "--work", str(work)), tmp_path / "out", capsys)
-    assert "holds other things (thesis.tmp)" in line
+    assert "holds other files (thesis.tmp)" in line
     assert (work / "thesis.tmp").read_text() == "precious"
 
 

@@ -45,9 +45,8 @@ def test_the_folder_holds_what_training_reads_and_nothing_else(prepared: Path) -
     assert {"manifest.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"} <= names
     folders = {name.rsplit("/", 1)[0] for name in names if name.startswith("seq_")}
     assert folders == {"seq_16/train", "seq_16/dev", "seq_48/train", "seq_48/dev"}
-    patterns = (
-        r"manifest\.json|tokenizer/(.*\.json|report\.md)|seq_\d+/(train|dev)/(index\.json|shard\.\d{5}\.mds\.zstd)"
-    )
+    tokenizer = r"tokenizer/(.*\.json|report\.md|frequencies\.tsv)"
+    patterns = rf"manifest\.json|{tokenizer}|seq_\d+/(train|dev)/(index\.json|shard\.\d{{5}}\.mds\.zstd)"
     assert all(re.fullmatch(patterns, name) for name in names)
     assert "seq_16/train/shard.00001.mds.zstd" in names, "the corpus is large enough for several shards"
 
@@ -99,7 +98,7 @@ def test_the_bytes_are_the_same_again(prepared: Path, corpus: Path, tmp_path: Pa
 def test_shards_written_by_several_processes_are_the_same(
     prepared: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming_prep.pipeline._TOKENS_WORTH_WORKERS", 0)
+    monkeypatch.setattr("streaming_prep.outputs._TOKENS_WORTH_WORKERS", 0)
     build_small(corpus, tmp_path / "out", workers=2)
     assert contents(tmp_path / "out") == contents(prepared)
 
@@ -114,13 +113,13 @@ def test_a_finished_build_is_left_alone(prepared: Path, corpus: Path, capsys: py
 
 def test_concat_holds_the_text_once(corpus: Path, tmp_path: Path) -> None:
     manifest = build_small(corpus, tmp_path / "out", packing="concat")
-    figures = manifest["outputs"]["seq_48/train"]
-    assert (figures["duplication"], figures["dropped"]) == (0, 0)
-    assert figures["tokens"] == figures["source_tokens"]
-    assert figures["utilisation"] > 0.999
-    aware = build_small(corpus, tmp_path / "aware", packing="concat", document_aware=True)["outputs"]["seq_48/train"]
-    assert aware["tokens"] == aware["source_tokens"]
-    assert aware["utilisation"] < figures["utilisation"]
+    figures = manifest.outputs["seq_48/train"]
+    assert (figures.duplication, figures.dropped) == (0, 0)
+    assert figures.tokens == figures.source_tokens
+    assert figures.utilisation > 0.999
+    aware = build_small(corpus, tmp_path / "aware", packing="concat", document_aware=True).outputs["seq_48/train"]
+    assert aware.tokens == aware.source_tokens
+    assert aware.utilisation < figures.utilisation
 
 
 def test_a_given_tokenizer_is_taken_as_it_is(prepared: Path, corpus: Path, tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ def test_more_than_65536_entries_are_written_as_uint32(prepared: Path, corpus: P
     (tmp_path / "tokenizer.json").write_text(json.dumps(description))
     out = tmp_path / "out"
     manifest = build_small(corpus, out, tokenizer=tmp_path / "tokenizer.json")
-    assert {output["column_dtype"] for output in manifest["outputs"].values()} == {"uint32"}
+    assert {output.column_dtype for output in manifest.outputs.values()} == {"uint32"}
     small = np.concatenate(segments(prepared, "seq_48/dev")).astype(np.int64)
     small[small == vocabulary["unmet69999"]] = 69_999
     large = np.concatenate(segments(out, "seq_48/dev"))
@@ -178,7 +177,7 @@ def test_raw_text_to_segments_as_published(golden_dir: Path, tmp_path: Path) -> 
     for name in raw:
         shutil.copy(golden_dir / "clean" / f"{name}.raw.txt", corpus / f"{name}.train")
     tokenizer = require(golden_dir / "tokenizer_small.json")
-    build_small(corpus, tmp_path / "out", tokenizer=tokenizer, seq_lengths=lengths, chunk_bytes=3000)
+    build_small(corpus, tmp_path / "out", tokenizer=tokenizer, seq_lengths=lengths, chunk_bytes=3000, dev_share=0)
     decoder = Tokenizer.from_file(str(tokenizer))
     for seq_length in lengths:
         expected = np.load(golden_dir / "segment" / f"segments_{seq_length}.npz")
@@ -223,17 +222,10 @@ def test_documents_are_counted_whatever_the_chunks(tmp_path: Path) -> None:
     articles = "".join(f"= = = Title {number} = = =\n" + "Some text of it. \n" * 9 for number in range(30))
     (corpus / "wikipedia.txt").write_text(articles)
     for chunk_bytes in (300, 1 << 20):
-        manifest = build_small(corpus, tmp_path / str(chunk_bytes), chunk_bytes=chunk_bytes, seq_lengths=[16])
-        assert {source["corpus"]: source["documents"] for source in manifest["sources"]} == {
+        manifest = build_small(
+            corpus, tmp_path / str(chunk_bytes), chunk_bytes=chunk_bytes, seq_lengths=[16], dev_share=0
+        )
+        assert {source.corpus: source.documents for source in manifest.sources} == {
             "rows": 40,
             "wikipedia": 30,
         }
-
-
-def test_the_report_beside_the_tokenizer_is_what_the_command_prints(
-    prepared: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["tokenizer-report", str(prepared / "tokenizer"), "--corpus", str(corpus)]) == 0
-    printed = capsys.readouterr().out
-    assert "coverage" in printed
-    assert (prepared / "tokenizer" / "report.md").read_text() == f"```text\n{printed}```\n"

@@ -1,8 +1,9 @@
-"""Cutting: chunks put together are the file, and cleaning them one by one is cleaning the whole."""
+"""Cutting: the chunks add up to the file, and cleaning them one by one gives the same as cleaning the whole."""
 
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from elc_composer.common.errors import DataError
 from streaming_prep.chunks import read_texts, scan
 from streaming_prep.cleaners import CLEANERS
 from streaming_prep.sentences import split_sentences
-from tests.conftest import require
+from tests.streaming_prep.cleaning_cases import CORPORA, FOLDERS, edge_cases, golden_file, random_text
 
 
 def cleaned(path: Path, cleaner: str, chunk_bytes: int, errors: str = "strict") -> list[str]:
@@ -24,14 +25,91 @@ def cleaned(path: Path, cleaner: str, chunk_bytes: int, errors: str = "strict") 
     ]
 
 
+def check_random_cuts(cleaner: str, lines: list[str], choose: random.Random) -> int:
+    """Clean `lines` whole and in chunks cut at random among the allowed places; the number of cuts made."""
+    clean, may_cut = CLEANERS[cleaner].clean, CLEANERS[cleaner].may_cut
+    density = choose.choice([0.1, 0.5, 1.0])
+    cuts = [
+        place for place in range(1, len(lines)) if choose.random() < density and may_cut(lines[place - 1], lines[place])
+    ]
+    parts = [line for start, end in zip([0, *cuts], [*cuts, len(lines)]) for line in clean(lines[start:end])]
+    assert parts == list(clean(lines)), (lines, cuts)
+    return len(cuts)
+
+
+@pytest.mark.parametrize("cleaner", CLEANERS)
+def test_chunks_of_random_text_add_up_to_the_whole(cleaner: str) -> None:
+    choose = random.Random(cleaner)
+    pieces = [
+        "",
+        " ",
+        "\x85",
+        "&nbsp;",
+        "\ufeff",
+        "a",
+        "a .",
+        "b c",
+        "?",
+        "12:",
+        "-",
+        "x -> y",
+        "= = = T = = =",
+        "= = = ",
+    ]
+    pieces += ["A is a town in B.", "    i", '"q"', '"a ."', "A", "[1]", "&lt;i&gt;", "[[File:x"]
+    cuts = 0
+    for number in range(600):
+        lines = [choose.choice(pieces) for _ in range(14)] if number % 2 else random_text(choose, 14)
+        cuts += check_random_cuts(cleaner, lines, choose)
+    assert cuts > 300
+
+
 @pytest.mark.golden
-@pytest.mark.parametrize("cleaner", sorted(set(CLEANERS) - {"none"}))
-def test_cleaning_chunks_is_cleaning_the_whole(golden_dir: Path, cleaner: str) -> None:
-    path = require(golden_dir / "clean" / f"{cleaner}.raw.txt")
+@pytest.mark.parametrize("cleaner", CORPORA)
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_chunks_of_golden_files_add_up_to_the_whole(golden_dir: Path, folder: str, cleaner: str) -> None:
+    lines = golden_file(golden_dir, folder, cleaner).raw
+    choose = random.Random(cleaner)
+    for _ in range(3):
+        check_random_cuts(cleaner, lines, choose)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("cleaner", CORPORA)
+def test_chunks_of_edge_cases_add_up_to_the_whole(golden_dir: Path, cleaner: str) -> None:
+    cases = edge_cases(golden_dir, cleaner)
+    choose = random.Random(cleaner)
+    for case in cases:
+        check_random_cuts(cleaner, case.raw, choose)
+    for _ in range(3):
+        choose.shuffle(cases)
+        check_random_cuts(cleaner, [line for case in cases for line in case.raw], choose)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("cleaner", CORPORA)
+def test_chunks_of_files_add_up_to_the_whole(golden_dir: Path, tmp_path: Path, cleaner: str) -> None:
+    path = tmp_path / f"{cleaner}.train"
+    lines = golden_file(golden_dir, "clean_more", cleaner).raw
+    lines += [line for case in edge_cases(golden_dir, cleaner) for line in case.raw]
+    path.write_bytes("\n".join(lines).encode())
     whole = cleaned(path, cleaner, 1 << 30)
-    assert whole == cleaned(path, cleaner, 700)
-    assert whole == cleaned(path, cleaner, 1)
-    assert len(scan(path, CLEANERS[cleaner].may_cut, "strict", 700).chunks) > 3
+    for chunk_bytes in (1, random.Random(cleaner).randint(50, 5000)):
+        assert whole == cleaned(path, cleaner, chunk_bytes)
+
+
+@pytest.mark.parametrize("cleaner", ["aochildes", "bnc_spoken", "open_subtitles", "qed"])
+def test_text_with_a_blank_line_after_every_line_can_be_cut(cleaner: str) -> None:
+    may_cut = CLEANERS[cleaner].may_cut
+    assert may_cut("a text", "")
+    assert may_cut("", "a text")
+
+
+def test_a_title_of_wikipedia_never_starts_a_chunk() -> None:
+    may_cut = CLEANERS["wikipedia"].may_cut
+    assert not may_cut("", " = = = A = = = ")
+    assert may_cut("", "= = =A")
+    assert may_cut("= = = A = = =", "")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
@@ -88,10 +166,10 @@ def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path: Path, chunk_bytes: 
 def test_a_line_of_no_end_is_refused_by_number(tmp_path: Path, chunk_bytes: int) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"fine\n" * 30 + b"x" * 3000 + b"\nfine\n")
-    with pytest.raises(DataError, match=r"a\.txt:31: a line of more than 1,000 bytes"):
+    with pytest.raises(DataError, match=r"a\.txt:31: line longer than --max-line-bytes \(1,000\)"):
         scan(path, CLEANERS["none"].may_cut, "strict", chunk_bytes, max_line=1000)
     scan(path, CLEANERS["none"].may_cut, "strict", chunk_bytes, max_line=3000)
-    with pytest.raises(DataError, match=r"a\.txt:31: a line of more than 2,999 bytes"):
+    with pytest.raises(DataError, match=r"a\.txt:31: line longer than --max-line-bytes \(2,999\)"):
         scan(path, CLEANERS["gutenberg"].may_cut, "strict", chunk_bytes, max_line=2999)
     scan(path, CLEANERS["gutenberg"].may_cut, "strict", chunk_bytes, max_line=3000)
 
@@ -122,14 +200,20 @@ def test_a_byte_order_mark_does_not_hide_a_repeated_turn(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("cleaner", "text"),
     [
-        b"a\n\xc2\x85\nb\n\nc\n",  # U+0085 is white space until ftfy makes it an ellipsis
-        b"a\nb\r\xff\nc\n\nd\n",  # without the byte, one line end is left of two
+        # Without the byte, one line end is left of two.
+        ("gutenberg", b"a\nb\r\xff\nc\n\nd\n"),
+        # Two line ends, so that the line before the cut is blank.
+        ("open_subtitles", b"a\r\r\n\nb\nc\n"),
+        # A byte order mark is one at the start of the file only; elsewhere the line counts as text.
+        ("children_stories", b"a\n\nx\n\xef\xbb\xbf\n\nb\n\nc\n"),
+        # The last line holds no character.
+        ("open_subtitles", b"a\nb\n\xff"),
     ],
 )
-def test_what_only_looks_like_a_blank_line_is_no_place_to_cut(tmp_path: Path, text: bytes) -> None:
-    path = tmp_path / "gutenberg.train"
+def test_line_ends_and_odd_bytes_do_not_move_a_cut(tmp_path: Path, cleaner: str, text: bytes) -> None:
+    path = tmp_path / "text.train"
     path.write_bytes(text)
-    assert cleaned(path, "gutenberg", 1, "ignore") == cleaned(path, "gutenberg", 1000, "ignore")
-    assert len(scan(path, CLEANERS["gutenberg"].may_cut, "ignore", 1).chunks) > 1
+    assert cleaned(path, cleaner, 1, "ignore") == cleaned(path, cleaner, 1000, "ignore")
+    assert len(scan(path, CLEANERS[cleaner].may_cut, "ignore", 1).chunks) > 1

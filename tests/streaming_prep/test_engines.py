@@ -82,7 +82,7 @@ def test_a_ray_cluster_writes_the_same_bytes_though_a_worker_is_killed(
 
     corpus = make_corpus(tmp_path / "corpus", lines=1500)
     build_small(corpus, tmp_path / "local")
-    monkeypatch.setattr("streaming_prep.pipeline._TOKENS_WORTH_WORKERS", 0)
+    monkeypatch.setattr("streaming_prep.outputs._TOKENS_WORTH_WORKERS", 0)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         killer = WorkerKiller(tmp_path / "out" / ".work" / "clean")

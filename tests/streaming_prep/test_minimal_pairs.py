@@ -8,32 +8,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.s3 import S3Prefix
 from elc_composer.evaluation.blimp import BLIMP_PHENOMENA, SUPPLEMENT_PARADIGMS
 from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from streaming_prep.cli import main
 from streaming_prep.convert_pairs import convert_minimal_pairs, write_minimal_pairs
 from tests.conftest import require
+from tests.faults.s3 import local_s3
 
 PAIR = {"sentence_good": "Cats sleep.", "sentence_bad": "Cats sleeps."}
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("S3_ENDPOINT_URL", f"http://{host}:{port}")
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="minimal-pairs")
-    yield "s3://minimal-pairs"
-    server.stop()
+    with local_s3() as s3:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        yield f"s3://{s3.bucket}"
 
 
 def blimp(**changes: Any) -> dict[str, Any]:
@@ -92,14 +86,14 @@ def test_every_form_of_line_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"sentence_good": ', r"is not JSON"),
+        ('{"sentence_good": ', r"is not valid JSON"),
         ("[1]", r"not a JSON object"),
         ({"sentence_good": "Cats sleep."}, r"has no 'sentence_bad'"),
         (blimp(sentence_bad=" "), r"sentence_bad is ' ', expected a sentence"),
         (blimp(sentence_good=3), r"sentence_good is 3"),
         (blimp(UID=None), r"UID is None"),
         (blimp(), r"pair id 0 of passive_1 is already at a\.jsonl:1"),
-        (PAIR | {"UID": "pasive_2", "pair_id": 5}, r"'pasive_2' is no paradigm.*nearest: passive_2"),
+        (PAIR | {"UID": "pasive_2", "pair_id": 5}, r"'pasive_2' is not a paradigm.*nearest: passive_2"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: dict[str, Any] | str, message: str) -> None:
@@ -147,17 +141,15 @@ def test_a_missing_bucket_is_one_line(tmp_path: Path, bucket: str, capsys: pytes
 
 
 def test_an_upload_cut_short_never_looks_whole(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streaming.base.storage.upload import S3Uploader
-
     write_minimal_pairs(read_minimal_pairs(write(tmp_path / "a.jsonl", blimp(), blimp(pair_id=1))), f"{bucket}/pairs")
-    really = S3Uploader.upload_file
+    really = S3Prefix.upload
 
-    def all_but_the_index(self: S3Uploader, file: str) -> None:
-        if file == "index.json":
+    def all_but_the_index(self: S3Prefix, file: Path, name: str) -> None:
+        if name == "index.json":
             raise ConnectionError("the line is dead")
-        really(self, file)
+        really(self, file, name)
 
-    monkeypatch.setattr(S3Uploader, "upload_file", all_but_the_index)
+    monkeypatch.setattr(S3Prefix, "upload", all_but_the_index)
     with pytest.raises(ConfigError, match="the line is dead"):
         write_minimal_pairs(read_minimal_pairs(write(tmp_path / "b.jsonl", blimp(pair_id=2))), f"{bucket}/pairs")
     with pytest.raises(DataError, match="no MDS folder of minimal pairs"):

@@ -95,7 +95,7 @@ def test_figures_count_repeated_and_dropped_tokens() -> None:
         assert report.tokens == len(held)
         assert report.repeated == len(held) - len(set(held))
         assert report.dropped == len(set(stream) - set(held))
-        assert report.figures(14)["utilisation"] == pytest.approx(len(held) / report.samples / 14, abs=1e-6)
+        assert report.shares(14).utilisation == pytest.approx(len(held) / report.samples / 14, abs=1e-6)
 
 
 def test_empty_documents_give_no_segments() -> None:

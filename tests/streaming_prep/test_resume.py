@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from elc_composer.common.errors import DataError
-from streaming_prep import jobs, pipeline
+from streaming_prep import stage_runner
+from streaming_prep.jobs.base import Job
 from streaming_prep.screen import Screen
 from tests.conftest import ROOT
 from tests.streaming_prep.corpora import build_small, contents, make_corpus
@@ -32,28 +34,28 @@ class CutShort(Exception):
 
 
 def cut_short_before(stage: str, monkeypatch: pytest.MonkeyPatch, corpus: Path, out: Path) -> None:
-    really = pipeline.run_jobs
+    really = stage_runner.run_jobs
 
-    def run_jobs(todo: list[jobs.Job], *rest: object) -> list[jobs.Record]:
+    def run_jobs(todo: list[Job[Any]], *rest: object) -> list[Any]:
         if todo[0].stage == stage:
             raise CutShort
         return really(todo, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "run_jobs", run_jobs)
+        patch.setattr(stage_runner, "run_jobs", run_jobs)
         with pytest.raises(CutShort):
             build_small(corpus, out)
 
 
 def count_executed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     counts: dict[str, int] = {}
-    really = jobs.execute
+    really = Job.execute
 
-    def execute(job: jobs.Job) -> jobs.Record:
+    def execute(job: Job[Any]) -> Any:
         counts[job.stage] = counts.get(job.stage, 0) + 1
         return really(job)
 
-    monkeypatch.setattr(jobs, "execute", execute)
+    monkeypatch.setattr(Job, "execute", execute)
     return counts
 
 
@@ -69,7 +71,7 @@ def test_finished_jobs_are_not_done_again(corpus: Path, tmp_path: Path, monkeypa
     screen = Recorder()
     build_small(corpus, tmp_path / "out", screen=screen)
     assert set(executed) == {"plan", "report", "shard"}
-    assert "going on from what an earlier run has finished" in screen.lines
+    assert "resuming from the finished jobs of an earlier run" in screen.lines
     build_small(corpus, tmp_path / "undisturbed")
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
@@ -184,7 +186,7 @@ def test_a_shard_damaged_in_the_work_folder_is_noticed_and_made_again(corpus: Pa
     data = bytearray(shard.read_bytes())
     data[70] ^= 1
     shard.write_bytes(data)  # the work folder's file, too: it is one file with two names
-    with pytest.raises(DataError, match="was damaged after it was written; run the same command again"):
+    with pytest.raises(DataError, match="was damaged after it was written; rerun the same command"):
         build_small(corpus, tmp_path / "out", work=tmp_path / "work")
     build_small(corpus, tmp_path / "out", work=tmp_path / "work")
     build_small(corpus, tmp_path / "undisturbed")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.prepared.tokenizer_files import SPECIAL_TOKENS, load_tokenizer, save_tokenizer, vocabulary_size
 from streaming_prep.mds_shards import column_encoding
 from streaming_prep.tokenizer_report import report_tokenizer, summarize
-from streaming_prep.train_tokenizer import train_tokenizer
+from streaming_prep.train_tokenizer import train_tokenizer, training_text
 from tests.conftest import require
 
 SENTENCES = [
@@ -107,7 +108,7 @@ def test_training_twice_gives_the_same_bytes_whatever_the_threads() -> None:
 
 
 def test_a_vocabulary_that_the_bytes_overflow_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"vocab_size is 10 .* need \d+"):
+    with pytest.raises(ConfigError, match=r"--vocab-size is 10, .* need \d+"):
         train_tokenizer(SENTENCES, vocab_size=10)
 
 
@@ -152,9 +153,57 @@ def test_the_report_counts_what_the_text_has(trained: Tokenizer) -> None:
     assert "F95" in report.render()
 
 
+def test_the_frequencies_of_all_pieces_are_listed_commonest_first(trained: Tokenizer) -> None:
+    report = report_tokenizer(trained, SENTENCES)
+    counted = Counter(piece for sentence in SENTENCES for piece in trained.encode(sentence).tokens)
+    assert {one.piece: one.count for one in report.frequencies} == dict.fromkeys(trained.get_vocab(), 0) | counted
+    assert all(trained.token_to_id(one.piece) == one.id for one in report.frequencies)
+    assert [(-one.count, one.id) for one in report.frequencies] == sorted(
+        (-one.count, one.id) for one in report.frequencies
+    )
+    header, *rows = report.frequency_table().splitlines()
+    assert header == "piece\tid\tcount"
+    assert [row.split("\t") for row in rows] == [[one.piece, str(one.id), str(one.count)] for one in report.frequencies]
+
+
+def test_the_report_prints_the_100_most_frequent_pieces(trained: Tokenizer) -> None:
+    vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
+    vocabulary |= {f"Ġpiece{index}": index for index in range(7, 150)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    report = summarize(tokenizer, np.random.default_rng(0).permutation(150) * 11, words=10)
+    _, _, listed = report.render().partition("the 100 most frequent pieces with their counts:\n")
+    pieces = [piece.strip().rsplit(" ", 1) for line in listed.splitlines() for piece in line.split(" | ")]
+    assert pieces == [[one.piece, f"{one.count:,}"] for one in report.frequencies[:100]]
+
+
+def test_line_breaks_and_tabs_in_foreign_pieces_stay_in_their_field() -> None:
+    vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS)} | {"a\tb\nc\\": 7}
+    report = summarize(Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]")), np.arange(8), words=1)
+    assert report.frequency_table().splitlines()[1] == "a\\tb\\nc\\\\\t7\t7"
+
+
+def test_published_markers_keep_par_as_text_and_remove_tab() -> None:
+    sentences = ["[TAB] One[TAB] two.[PAR]", "[TAB]three", "four", ""]
+    assert list(training_text(sentences, "published")) == ["Onetwo.[PAR]", "[TAB]three", "four"]
+    assert list(training_text(sentences, "removed")) == ["One[TAB] two.", "three", "four"]
+    vocabulary = train_tokenizer(SENTENCES, 120, markers="published").get_vocab()
+    assert {".[", "PAR"} <= set(vocabulary), "as in the published tokenizers"
+    assert [vocabulary[token] for token in SPECIAL_TOKENS] == list(range(7))
+    assert ".[" not in train_tokenizer(SENTENCES, 120).get_vocab()
+
+
+@pytest.mark.golden
+def test_the_published_tokenizer_has_pieces_of_the_marker(golden_dir: Path) -> None:
+    vocabulary = load_tokenizer(require(golden_dir / "tokenizer_base.json")).get_vocab()
+    assert ".[" in vocabulary
+    assert not [piece for piece in vocabulary if "TAB" in piece and piece != "[TAB]"]
+
+
 def test_f95_is_the_frequency_at_95_percent_of_the_pieces() -> None:
+    vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
+    vocabulary |= {f"piece{index}": index for index in range(7, 107)}
     counts = np.concatenate([np.full(7, 1000), np.arange(100)])
-    report = summarize(counts, words=10)
+    report = summarize(Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]")), counts, words=10)
     assert report.frequency_95 == 4
     assert report.unused == 1
     assert report.unknown_tokens == 1000

@@ -110,7 +110,7 @@ def test_sample_prints_the_same_segments_for_the_same_seed(whole: Path, capsys: 
     assert printed[0].count("--- seq_16/train segment") == 4
     assert "[PAR]" in printed[0]
     assert main(["sample", str(whole), "--output", "seq_64/train"]) == 2
-    assert "there is seq_16/dev, seq_16/train" in capsys.readouterr().err
+    assert "give --output one of seq_16/dev, seq_16/train" in capsys.readouterr().err
 
 
 def test_the_tokenizer_report_counts_words_and_shows_pieces(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

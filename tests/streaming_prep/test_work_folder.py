@@ -11,7 +11,7 @@ from streaming_prep.work_folder import alone_in, remove_work, work_folder
 
 
 def test_one_build_at_a_time(tmp_path: Path) -> None:
-    busy = pytest.raises(ConfigError, match="another build is at work")
+    busy = pytest.raises(ConfigError, match="another build uses")
     with work_folder(tmp_path / "work"), busy, work_folder(tmp_path / "work"):
         pass
     with work_folder(tmp_path / "work"):
@@ -19,7 +19,7 @@ def test_one_build_at_a_time(tmp_path: Path) -> None:
 
 
 def test_two_work_folders_do_not_let_two_builds_write_to_one_place(tmp_path: Path) -> None:
-    busy = pytest.raises(ConfigError, match="another build is at work")
+    busy = pytest.raises(ConfigError, match="another build uses")
     with alone_in(tmp_path), busy, alone_in(tmp_path):
         pass
     with alone_in(tmp_path):

@@ -1,4 +1,4 @@
-"""Loss, metrics and FLOPs are those of the labels, with and without a list of where these are."""
+"""ElcComposerModel: loss, gradients, metrics and FLOPs of the labels, with and without `masked_positions`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_loss_is_the_mean_over_labels(model: ElcComposerModel, bare: dict, l
         assert torch.allclose(model.loss(model(batch), batch), expected, rtol=1e-6)
 
 
-def test_gradients_do_not_feel_added_positions(model: ElcComposerModel, bare: dict, located: dict) -> None:
+def test_added_positions_change_no_gradient(model: ElcComposerModel, bare: dict, located: dict) -> None:
     gradients = []
     for batch in (bare, located):
         model.zero_grad()
@@ -62,7 +62,7 @@ def test_gradients_do_not_feel_added_positions(model: ElcComposerModel, bare: di
     assert torch.allclose(*gradients, atol=1e-6 * gradients[0].abs().max())
 
 
-def test_metrics_leave_out_added_positions(model: ElcComposerModel, bare: dict, located: dict) -> None:
+def test_added_positions_change_no_metric(model: ElcComposerModel, bare: dict, located: dict) -> None:
     values = []
     for batch in (bare, located):
         outputs = model.eval_forward(batch)
@@ -75,11 +75,18 @@ def test_metrics_leave_out_added_positions(model: ElcComposerModel, bare: dict, 
     assert 0 < values[0]["LanguageCrossEntropy"] < 10
 
 
-def test_a_microbatch_without_labels_has_loss_zero(model: ElcComposerModel, bare: dict) -> None:
-    batch = LabelPositions(MaskingConfig()).locate({**bare, "labels": torch.full_like(bare["labels"], -100)})
+@pytest.mark.parametrize("with_positions", [True, False])
+def test_a_microbatch_without_labels_has_loss_and_gradient_zero(
+    with_positions: bool, model: ElcComposerModel, bare: dict
+) -> None:
+    batch = {**bare, "labels": torch.full_like(bare["labels"], -100)}
+    if with_positions:
+        batch = LabelPositions(MaskingConfig()).locate(batch)
     loss = model.loss(model(batch), batch)
     loss.backward()
     assert float(loss) == 0.0
+    assert all(float(p.grad.abs().max()) == 0.0 for p in model.parameters() if p.grad is not None)
+    assert model.flops_per_batch(batch) > 0
 
 
 def test_flops_count_labels_only(model: ElcComposerModel, bare: dict, located: dict) -> None:
@@ -88,11 +95,42 @@ def test_flops_count_labels_only(model: ElcComposerModel, bare: dict, located: d
     assert model.flops_per_batch(bare) == model.flops_per_batch(located) == expected
 
 
-def test_a_located_batch_reads_nothing_back(model: ElcComposerModel, located: dict) -> None:
-    """On the meta device nothing can be read back: whatever tried would raise."""
+def test_a_batch_with_positions_needs_no_device_synchronization(model: ElcComposerModel, located: dict) -> None:
+    """On the meta device nothing can be read: an attempt raises."""
     batch = {key: value.to("meta") if isinstance(value, torch.Tensor) else value for key, value in located.items()}
     model.to("meta").train()
     loss = model.loss(model(batch), batch)
     loss.backward()
     assert model.flops_per_batch(batch) > 0
     assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_label_smoothing_is_of_the_training_loss_alone(
+    model: ElcComposerModel, bare: dict, located: dict, share: float
+) -> None:
+    smoothing = ElcComposerModel(model.model, label_smoothing=share)
+    logits = model.model(bare["input_ids"], bare["attention_mask"]).logits.flatten(0, 1)
+    labels = bare["labels"].flatten()
+    sharp = F.cross_entropy(logits, labels)
+    smooth = F.cross_entropy(logits, labels, label_smoothing=share)
+    smoothing.model.config.hidden_dropout_prob = 0.0
+    for module in smoothing.modules():
+        if hasattr(module, "p"):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+    for batch in (bare, located):
+        smoothing.train()
+        assert torch.allclose(smoothing.loss(smoothing(batch), batch), smooth, rtol=1e-5)
+        smoothing.eval()
+        assert torch.allclose(smoothing.loss(smoothing(batch), batch), sharp, rtol=1e-6)
+    smoothing.train()
+    unlabelled = {**bare, "labels": torch.full_like(bare["labels"], -100)}
+    assert smoothing.loss(smoothing(unlabelled), unlabelled) == 0
+
+
+def test_composer_gets_no_metrics_for_training(model: ElcComposerModel) -> None:
+    """Composer's training metrics make the host wait in each step; StepMetrics logs the accuracy instead."""
+    assert model.get_metrics(is_train=True) == {}
+    assert {"LanguageCrossEntropy", "LanguagePerplexity", "MaskedAccuracy"} <= model.get_metrics(is_train=False).keys()

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
 
 from elc_composer.callbacks.metrics_file import read_metrics
 from tests.conftest import ROOT
+from tests.faults.s3 import local_s3
 from tests.multirank.launch import free_port, launch
 from tests.runs import prepare_toy, tiny_overrides
 from tests.warm import Start, sample_ids, warm
@@ -257,22 +256,10 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(runs: Runs, alone
 
 def test_checkpoints_go_to_s3_and_come_back_and_no_secret_stays_anywhere(runs: Runs, alone: Runs) -> None:
     secret, variable = "hunter2-hunter2", "notes-for-group-7"
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "S3_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "RUN_NOTE": variable,
-    }
-    try:
-        credentials = {"aws_access_key_id": "key", "aws_secret_access_key": secret, "region_name": "us-east-1"}
-        client = boto3.client("s3", endpoint_url=environment["S3_ENDPOINT_URL"], **credentials)
-        client.create_bucket(Bucket="runs")
+    with local_s3() as s3:
+        environment = {**s3.environment, "AWS_SECRET_ACCESS_KEY": secret, "RUN_NOTE": variable}
         more = {
-            "checkpoints__save_folder": "s3://runs/tiny",
+            "checkpoints__save_folder": s3.address("tiny"),
             "checkpoints__keep": 2,
             "run_name": "tiny-${oc.env:RUN_NOTE}",
             "loggers__log_file": True,
@@ -280,15 +267,11 @@ def test_checkpoints_go_to_s3_and_come_back_and_no_secret_stays_anywhere(runs: R
         }
         plan = {"environment": environment}
         assert runs(fault(9, "batch_end", "SIGTERM"), plan=plan, **more) == [75], runs.output[-2000:]
-        stored = sorted(entry["Key"] for entry in client.list_objects_v2(Bucket="runs")["Contents"])
-        assert stored == ["tiny/ba8-rank0.pt", "tiny/ba9-rank0.pt"]
+        assert s3.keys("") == ["tiny/ba8-rank0.pt", "tiny/ba9-rank0.pt"]
         shutil.rmtree(runs.folder / "checkpoints")
         said = runs.output
         assert runs(plan=plan, **more) == [0], runs.output[-2000:]
-        stored = sorted(entry["Key"] for entry in client.list_objects_v2(Bucket="runs")["Contents"])
-        assert stored == ["tiny/ba12-rank0.pt", "tiny/ba9-rank0.pt"]
-    finally:
-        server.stop()
+        assert s3.keys("") == ["tiny/ba12-rank0.pt", "tiny/ba9-rank0.pt"]
     assert difference(runs, alone) == 0.0
     written = {path: path.read_bytes() for path in runs.folder.rglob("*") if path.is_file()}
     for path, content in {**written, Path("output"): (said + runs.output).encode()}.items():
@@ -296,6 +279,24 @@ def test_checkpoints_go_to_s3_and_come_back_and_no_secret_stays_anywhere(runs: R
     config = (runs.folder / "config.yaml").read_text()
     assert "run_name: tiny-${oc.env:RUN_NOTE}" in config
     assert variable not in config
+
+
+def test_a_run_of_an_earlier_version_resumes_with_its_masking_rules(
+    runs: Runs, start: Start, prepared: Path, vocab_size: int, tmp_path: Path
+) -> None:
+    """Versions before the published masking rules recorded no `masking.rules` and `masking.max_spans: null`."""
+    old = {"masking__rules": "fitted", "masking__max_spans": "null"}
+    undisturbed = Runs(start, prepared, vocab_size, tmp_path / "undisturbed")
+    assert undisturbed(**old) == [0], undisturbed.output[-2000:]
+    assert runs(fault(6, "batch_end", "SIGTERM"), **old) == [75], runs.output[-2000:]
+    record = runs.folder / "config.yaml"
+    text = record.read_text()
+    assert "  rules: fitted\n" in text
+    record.write_text(text.replace("  rules: fitted\n", ""))
+    assert runs() == [0], runs.output[-2000:]
+    assert "continues with its recorded masking.rules: fitted, masking.max_spans: null" in runs.output
+    assert difference(runs, undisturbed) == 0.0
+    assert "  rules: fitted\n" in record.read_text()
 
 
 @pytest.mark.slow

@@ -23,9 +23,9 @@ def test_steps_are_shared_out_without_gap() -> None:
     [
         ([], 10, "sum to 0"),
         ([StageConfig(8, 0.5, 4)], 10, "sum to 0.5"),
-        ([StageConfig(8, 0.99, 4), StageConfig(16, 0.01, 4)], 10, r"stages\[1\].*without a step"),
-        ([StageConfig(2, 1.0, 4)], 10, r"stages\[0\].*at least 3"),
-        ([StageConfig(8, 1.0, 0)], 10, r"stages\[0\]"),
+        ([StageConfig(8, 0.99, 4), StageConfig(16, 0.01, 4)], 10, r"stages\.1.*without a step"),
+        ([StageConfig(2, 1.0, 4)], 10, r"stages\.0.*at least 3"),
+        ([StageConfig(8, 1.0, 0)], 10, r"stages\.0"),
     ],
 )
 def test_impossible_stages_are_refused(stages: list[StageConfig], steps: int, message: str) -> None:

@@ -1,1 +1,1 @@
-"""Measurements that the monitors share: samples, probes, local shards, record files, logger destinations."""
+"""Helpers of the monitors: samples, probes, local shards, record files, logger destinations."""

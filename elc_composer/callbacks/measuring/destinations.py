@@ -1,4 +1,4 @@
-"""Pictures and histograms, to those loggers that can show them: Composer's Logger has no common way."""
+"""Sends pictures and histograms to the loggers that can show them; Composer's Logger has no method for histograms."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from composer.loggers import Logger, TensorboardLogger, WandBLogger
 from composer.utils import dist
 from matplotlib.figure import Figure
 
+from elc_composer.common.errors import one_line
 from elc_composer.figures.canvas import save
 
 
 def log_picture(logger: Logger, name: str, image: np.ndarray, step: int) -> None:
-    """Send an image `[height, width, 3]` (uint8) from rank 0 to every destination; one that fails gets a warning."""
+    """Send an image `[height, width, 3]` (uint8) from rank 0 to every destination; warns if one fails."""
     if dist.get_global_rank() != 0:
         return
     for destination in logger.destinations:
         try:
             destination.log_images(image, name, True, step, None, None, False)
-        except Exception as error:  # a logger's picture must not end a run
-            warnings.warn(f"{type(destination).__name__} did not take the picture {name}: {error}", stacklevel=2)
+        except Exception as error:  # a picture must not end the run
+            warnings.warn(
+                f"{type(destination).__name__} could not log the picture {name}: {one_line(error)}", stacklevel=2
+            )
 
 
 def save_picture(figure: Figure, path: Path | None) -> None:
-    """Write a picture, unless `path` is None; a disk that is full or gone costs the picture and a warning."""
+    """Write a picture; does nothing if `path` is None. If it cannot be written, warns and continues."""
     if path is not None:
         try:
             save(figure, path)
         except OSError as error:
-            warnings.warn(f"{path} cannot be written, the run goes on without it: {error}", stacklevel=2)
+            warnings.warn(f"the run continues without {path}: {one_line(error)}", stacklevel=2)
 
 
 def log_histograms(logger: Logger, histograms: Mapping[str, tuple[np.ndarray, np.ndarray]], step: int) -> None:
-    """Send histograms, each `(counts [n], edges [n + 1])`, from rank 0 to TensorBoard and W&B; others have none."""
+    """Send histograms, each `(counts [n], edges [n + 1])`, from rank 0 to TensorBoard and W&B."""
     if dist.get_global_rank() != 0:
         return
     for destination in logger.destinations:

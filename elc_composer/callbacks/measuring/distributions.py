@@ -1,4 +1,4 @@
-"""Statistics of weights, gradients and updates that add up over parameters and ranks."""
+"""Statistics of weights, gradients and updates, from sums that can be added over parameters and ranks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from elc_composer.callbacks.measuring.sampling import Sample
 
-# columns of what is summed: five of the weights, five of the gradients, two of the update
+# Columns of the summed table: five moments of the weights, five of the gradients, two sums of the update.
 MOMENTS = 5
 UPDATE = 2 * MOMENTS
 
 
 def moments(values: Tensor | None, wide: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of a flat tensor: `[5]` count, sum, sum of squares, zeros, non-finite; and the largest magnitude `[]`.
+    """Moments of a flat tensor: `[5]` count, sum, sum of squares, zeros, non-finite; and the largest magnitude `[]`.
 
-    Sums and magnitude leave out what is not finite, so that one NaN does not hide all else.
+    Sums and magnitude cover the finite values only, so that one NaN does not hide the rest.
     """
     if values is None or values.numel() == 0:
         return torch.zeros(MOMENTS, dtype=wide, device=device), torch.zeros((), dtype=wide, device=device)
@@ -70,7 +70,7 @@ def sums_of(sample: Sample, before: Tensor, now: Tensor, exact: bool) -> tuple[T
 
 @dataclass
 class Spread:
-    """One unit's figures; see `WeightDistributionMonitor` for what each is."""
+    """Statistics of one unit; `WeightDistributionMonitor` describes each."""
 
     norm: float
     mean: float
@@ -84,12 +84,12 @@ class Spread:
     grad_nonfinite: float | None
 
     def metrics(self) -> dict[str, float]:
-        """Those that there are."""
+        """The statistics that were measured (not None)."""
         return {key: value for key, value in vars(self).items() if value is not None}
 
 
 def spread_of(sums: Tensor, abs_max: float) -> Spread:
-    """The figures of one unit from the sum `[12]` of its parameters' rows."""
+    """Statistics of one unit from the sum `[12]` of its parameters' rows."""
 
     def shape(part: list[float]) -> tuple[float, float, float, float, float]:
         count, total, squares, zeros, nonfinite = part
@@ -122,10 +122,10 @@ def spread_of(sums: Tensor, abs_max: float) -> Spread:
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: list[float]) -> list[float]:
-    """For each level the smallest of `values` up to which lies at least that share of the weight; both are flat."""
+    """For each level, the smallest value whose cumulative weight reaches that share; both arrays are flat."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
-    # a cumulative sum may end a rounding error below the level it is compared with
+    # A cumulative sum can be a rounding error below the level that it is compared with.
     at = np.searchsorted(reached, np.asarray(levels) * reached[-1] * (1 - 1e-12), side="left")
     return [float(value) for value in values[order][np.minimum(at, len(values) - 1)]]
 

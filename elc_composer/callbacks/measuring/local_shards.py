@@ -1,8 +1,7 @@
-"""The part of each parameter that this rank holds, and where it lies in the whole.
+"""Describes the part of each parameter that this rank holds, and its offset in the whole parameter.
 
-Under FSDP1 (`use_orig_params`) a parameter is a 1-D slice, often empty; under FSDP2 a DTensor; elsewhere it is whole
-and the same on every rank. Statistics add up what the ranks hold, counting every element once, and never assemble a
-layer.
+Under FSDP1 (`use_orig_params`) a parameter is a 1-D slice, often empty; under FSDP2 a DTensor; otherwise it is whole
+and the same on every rank. Statistics sum over the ranks' parts, count every element once and never gather a layer.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ class Shard:
     """Elements of the whole parameter."""
     offset: int
     length: int
-    """Elements that this rank speaks for; 0 where another rank holds the same ones."""
+    """Elements that this rank counts; 0 if another rank counts the same elements."""
 
     def local(self) -> Tensor:
-        """The elements that this rank speaks for, `[length]`, detached."""
+        """The elements that this rank counts, `[length]`, detached."""
         return _flat(self.parameter)[: self.length]
 
     def grad(self) -> Tensor | None:
-        """Their gradient, `[length]`; None where there is none."""
+        """The gradient of `local()`, `[length]`; None if there is none."""
         grad = self.parameter.grad
         return None if grad is None else _flat(grad)[: self.length]
 
@@ -49,40 +48,41 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 def _holders(parameter: Parameter, fsdp: FullyShardedDataParallel | None) -> list[int]:
-    """Global ranks whose local parts, in this order, are the whole parameter once."""
+    """Global ranks whose local parts, in this order, make up the whole parameter once."""
     if isinstance(parameter, DTensor):
         ranks = parameter.device_mesh.mesh
         for dim, placement in reversed(list(enumerate(parameter.placements))):
             if placement.is_replicate():
                 ranks = ranks.select(dim, 0)
         return [int(rank) for rank in ranks.reshape(-1)]
-    # FSDP1 marks what it manages, and has no public way to ask; parameters that it was told to ignore stay whole
+    # `_fsdp_flattened` is the private mark that FSDP1 (torch 2.7) puts on parameters that it shards; there is no
+    # public way to ask. Parameters in `ignored_states` lack it and stay whole.
     managed = fsdp is not None and getattr(parameter, "_fsdp_flattened", False)
     if fsdp is not None and managed and fsdp.sharding_strategy != ShardingStrategy.NO_SHARD:
-        # under hybrid sharding each group holds a replica: the first rank's group speaks
+        # Under hybrid sharding each group holds a replica; the first group counts.
         size = torch.distributed.get_world_size(fsdp.process_group)
         return list(range(size))
     return [0]
 
 
 class Shards:
-    """All parameters of a model whose clean name passes `wanted`, as this rank holds them.
+    """This rank's part of all parameters whose clean name passes `wanted`.
 
-    Collective where there are several ranks: every rank must build it at the same time.
+    Every rank must construct it at the same time: it communicates.
     """
 
     def __init__(self, model: Module, wanted: Callable[[str], bool] = lambda name: True) -> None:
         named = [(name, parameter) for name, parameter in model.named_parameters() if wanted(clean_name(name, model))]
         if any(name.split(".")[-1] == "_flat_param" for name, _ in model.named_parameters()):
             warnings.warn(
-                "FSDP without use_orig_params hides parameters in flat ones: set use_orig_params=True", stacklevel=3
+                "FSDP without use_orig_params replaces parameters by flat ones: set use_orig_params=True", stacklevel=3
             )
         wrapped = [
             (name, module) for name, module in model.named_modules() if isinstance(module, FullyShardedDataParallel)
         ]
         holders = []
         for name, parameter in named:
-            # names are listed from the outside in, so the last match is the innermost wrapper
+            # Modules are listed from the outside in, so that the last match is the innermost wrapper.
             inside = [module for prefix, module in wrapped if not prefix or name.startswith(prefix + ".")]
             holders.append(_holders(parameter, inside[-1] if inside else None))
         self.sharded = dist.get_world_size() > 1 and any(len(ranks) > 1 for ranks in holders)
@@ -95,7 +95,7 @@ class Shards:
         self.shards = []
         for index, ((name, parameter), ranks) in enumerate(zip(named, holders)):
             held = [everywhere[r][index] if everywhere else int(lengths[index]) for r in ranks]
-            # without sharding all ranks hold the whole and compute the same: no rank is silent, nothing is reduced
+            # Without sharding all ranks hold the whole parameter and compute the same; nothing is reduced.
             place = ranks.index(rank) if rank in ranks else (None if self.sharded else 0)
             self.shards.append(
                 Shard(
@@ -115,17 +115,17 @@ class Shards:
 
     @property
     def wide(self) -> torch.dtype:
-        """The dtype in which sums are kept: float64, or float32 on devices that have no other."""
+        """dtype of sums: float64, or float32 on MPS, which has no float64."""
         return torch.float32 if self.device.type == "mps" else torch.float64
 
     def reduce(self, tensor: Tensor, operation: str = "SUM") -> Tensor:
-        """`tensor` summed (or MAX) over the ranks, in place; nothing to do where parameters are whole."""
+        """`tensor` summed (or MAX) over the ranks, in place; unchanged if parameters are whole."""
         if self.sharded:
             dist.all_reduce(tensor, reduce_operation=operation)
         return tensor
 
     def assemble(self) -> dict[str, list[float]]:
-        """All parameters whole: one reduction of as many numbers as they have. For vectors of layer weights only."""
+        """All parameters, assembled by one reduction of as many numbers as they have; only for small vectors."""
         buffer = torch.zeros(sum(shard.numel for shard in self), dtype=self.wide, device=self.device)
         start = 0
         for shard in self:

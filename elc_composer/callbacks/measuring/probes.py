@@ -1,4 +1,4 @@
-"""Hooks at a module that mixes states, measuring what it mixes."""
+"""Hooks that measure the states that a module mixes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _states(values: Any, count: int) -> Sequence[Tensor] | None:
 
 
 class Probe:
-    """Hooks at one module that mixes; adds up norms over the tokens of the batches that it sees while attached.
+    """Hooks of one module that mixes states; sums norms over the tokens of the batches seen while attached.
 
-    A mix of the states that the module itself returns counts at `positions` alone, flat in `B * T`, where the module is
-    called with that keyword: elsewhere nobody reads it, and its last state need not be there.
+    A module that mixes the states which it returns itself may be called with `positions` (flat in `B * T`). Only these
+    positions then count: the mix is not read elsewhere, and the last state may be missing there.
     """
 
     def __init__(self, module: Module, parameter: str) -> None:
@@ -37,14 +37,14 @@ class Probe:
         self._positions: Tensor | None = None
 
     def attach(self, mask: Tensor | None) -> list[Any]:
-        """Start listening; `mask` `[B, T]` is nonzero at the tokens that count."""
+        """Attach the hooks and return their handles; `mask` `[B, T]` is nonzero at the tokens that count."""
         self._mask, self._shares = mask, None
         before = self.module.register_forward_pre_hook(self._read_arguments, with_kwargs=True)
         return [before, self.module.register_forward_hook(self._read_output)]
 
     @torch.no_grad()
     def _read_arguments(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # inside its forward a sharded module holds its weights whole; FSDP2 takes them away before the hooks after it
+        # A sharded module has its whole weights during its forward; FSDP2 frees them before the forward hooks run.
         shares = torch.softmax(getattr(module, self.parameter).detach().float(), dim=0)
         states = _states([*args, *kwargs.values()], len(shares))
         if states is None:
@@ -54,7 +54,7 @@ class Probe:
 
     @torch.no_grad()
     def _read_output(self, module: Module, args: tuple[Any, ...], output: Any) -> None:
-        # a module that returns all states mixed them itself: the head's mix of ELC-BERT's weighted output
+        # A module that returns all states mixes them itself: the head's mix of ELC-BERT's weighted_output variant.
         if self._shares is not None and (states := _states([output], len(self._shares))) is not None:
             self._add(states, self._shares, self._positions)
         self._shares = self._positions = None
@@ -63,7 +63,7 @@ class Probe:
         wide = torch.float32 if shares.device.type == "mps" else torch.float64
         mask = self._mask
         if mask is None or mask.shape != states[0].shape[:-1]:
-            mask = torch.ones(states[0].shape[:-1])
+            mask = torch.ones(states[0].shape[:-1], dtype=torch.bool)
         mask = mask.to(states[0].device).bool()
         if positions is not None:
             read = torch.zeros_like(mask).flatten().index_fill(0, positions, True)

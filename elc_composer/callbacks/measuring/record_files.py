@@ -1,93 +1,114 @@
-"""What monitors leave in the run folder: one JSON object a line, cut back when a run resumes from an earlier step."""
+"""Files of a run folder with one JSON object a line: append, read, and cut back when a run resumes."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from composer.core import State
 from composer.utils import dist, format_name_with_dist
 
+from elc_composer.common.errors import DataError, one_line
+from elc_composer.common.files import write_text
+from elc_composer.common.json_files import MAX_DIGITS, read_json_lines
+
 
 def run_path(path: str | None, state: State) -> Path | None:
-    """`path` with Composer's placeholders (`{run_name}`, ...) filled in; None on ranks that write nothing."""
+    """`path` with Composer's placeholders (`{run_name}`, ...) replaced; None on ranks that do not write (not 0)."""
     if path is None or dist.get_global_rank() != 0:
         return None
     return Path(format_name_with_dist(path, run_name=str(state.run_name)))
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: what is not a finite number becomes null."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+    """`value` in a form that `read_json_lines` reads back.
+
+    NaN and infinity become null, integers beyond int64 floats, and lone surrogates (bytes of a file name that are not
+    UTF-8) question marks. Without this, one such value makes its whole record unreadable.
+    """
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
+        return plain(float(value)) if value.bit_length() < 1024 else None
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """All whole records of a file; what a crash tore or garbled is left out. Empty where there is no file."""
-    records = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
-                records.append(record)
-    return records
+def read_record_file(path: Path) -> list[dict[str, Any]]:
+    """The records of a file: JSON objects with an integer `step`; other lines are damaged and left out.
+
+    Returns:
+        The records in order; none if there is no file.
+
+    Raises:
+        DataError: the path is a directory or cannot be read.
+    """
+    if not path.exists():
+        return []
+    records = (record for record in read_json_lines(path) if record is not None)
+    return [record for record in records if type(record.get("step")) is int]
 
 
-class Records:
-    """Appends to `path` (None: writes nothing). A full or missing disk costs the records, not the run: one warning."""
+class RecordFile:
+    """Appends records to `path`; writes nothing if it is None.
+
+    A file that cannot be written or read costs the records, not the run: the user gets one warning. A file that cannot
+    be read is left as it is.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._warned = False
 
     def forget(self, step: int) -> None:
-        """For a run that writes no such records: drop what another one left beyond `step`, if anything."""
+        """Cut a file that an earlier run left, for a run that writes no records itself."""
         if self.path is not None and self.path.exists():
             self.cut(step)
 
     def cut(self, step: int) -> list[dict[str, Any]]:
-        """Drop what lies beyond `step` and return the rest; step 0 is a new run and starts an empty file."""
+        """Remove the records after `step` and return the others; step 0 is a new run, which starts an empty file."""
         if self.path is None:
             return []
-        kept = [record for record in read_records(self.path) if 0 < step >= record["step"]]
+        try:
+            kept = [record for record in read_record_file(self.path) if 0 < step >= record["step"]]
+        except DataError as error:
+            self.warn(error)
+            self.path = None
+            return []
         self.replace(kept)
         return kept
 
     def replace(self, records: list[dict[str, Any]]) -> None:
-        """Make these the file's records, at once or not at all."""
+        """Make these the file's records, atomically."""
         if self.path is None:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_name(self.path.name + ".part")
-            partial.write_text("".join(json.dumps(plain(record)) + "\n" for record in records), encoding="utf-8")
-            os.replace(partial, self.path)
+            write_text(self.path, "".join(json.dumps(plain(record)) + "\n" for record in records))
         except OSError as error:
             self.warn(error)
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Add one record, which holds its `step`."""
+    def append(self, record: dict[str, Any]) -> bool:
+        """Add one record, which must have a `step`; False if it was not written."""
         if self.path is None:
-            return
+            return False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(plain(record)) + "\n")
         except OSError as error:
             self.warn(error)
+            return False
+        return True
 
-    def warn(self, error: OSError) -> None:
-        """Say once that the disk failed."""
+    def warn(self, error: Exception) -> None:
+        """Warn at the first failure only."""
         if not self._warned:
-            warnings.warn(f"{self.path} cannot be written, the run goes on without it: {error}", stacklevel=3)
+            warnings.warn(f"the run continues without {self.path}: {one_line(error)}", stacklevel=3)
         self._warned = True

@@ -1,4 +1,4 @@
-"""The same few elements of every parameter, whichever ranks hold them."""
+"""Samples the same elements of every parameter, however it is sharded."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from elc_composer.callbacks.measuring.local_shards import Shards
 
 
 def spread(numel: int, count: int) -> Tensor:
-    """`[min(count, numel)]` different flat indices, in order, spread evenly over a tensor of `numel` elements.
+    """`[min(count, numel)]` distinct flat indices in ascending order, evenly spaced over a tensor of `numel` elements.
 
-    Steps of about the golden section of `numel`: no row or column of a matrix is favoured, which a plain stride would
-    do.
+    The step is about the golden section of `numel`; a plain stride would favour some rows or columns of a matrix.
     """
     if numel <= count:
         return torch.arange(numel)
     step = max(1, round(numel * (math.sqrt(5) - 1) / 2))
     while math.gcd(step, numel) != 1:
         step += 1
-    # float64 would round the products of large tensors
+    # In int64: float64 would round the products of large tensors.
     return torch.sort(torch.arange(count, dtype=torch.int64) * step % numel).values
 
 
 class Sample:
-    """At most `count` elements of each parameter: where they are on this rank, and how many elements one stands for."""
+    """At most `count` elements of each parameter: their places on this rank, and the weight of each in estimates."""
 
     def __init__(self, shards: Shards, count: int) -> None:
         self.shards = shards
@@ -47,12 +46,12 @@ class Sample:
         self.owners = torch.cat(owners or empty).to(shards.device)
 
     def local(self, gradients: bool = False) -> Tensor:
-        """This rank's sampled weights or gradients, `[len(places)]` float32; 0 where there is no gradient."""
+        """This rank's sampled weights or gradients, `[len(places)]` float32; 0 if there is no gradient."""
         parts = []
         for shard, at in zip(self.shards, self._local):
             values = shard.grad() if gradients else shard.local()
             parts.append(values.index_select(0, at).float() if values is not None else at.new_zeros(len(at)).float())
-        return torch.cat(parts) if parts else torch.empty(0, device=self.shards.device)
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float32, device=self.shards.device)
 
     def per_parameter(self, values: Tensor) -> Tensor:
         """Estimated sums `[parameters, k]` over this rank's part, from `values` `[len(places), k]` of the sample."""
@@ -60,7 +59,7 @@ class Sample:
         return sums.index_add_(0, self.owners, values.to(self.shards.wide)) * self.stands_for[:, None]
 
     def assemble(self, values: Tensor) -> list[Tensor]:
-        """Every rank's `values` together: for each parameter `[size]` on the CPU. One reduction of `total` numbers."""
-        buffer = torch.zeros(self.total, device=self.shards.device)
+        """All ranks' `values`, `[size]` per parameter on the CPU, by one reduction of `total` numbers."""
+        buffer = torch.zeros(self.total, dtype=torch.float32, device=self.shards.device)
         buffer.index_copy_(0, self.places, values)
         return list(self.shards.reduce(buffer).cpu().split(self.sizes))

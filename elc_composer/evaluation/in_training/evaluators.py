@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,7 @@ def minimal_pair_evaluators(
     configs: Sequence[MinimalPairsConfig],
     tokenizer: Any,
     *,
+    minimal_pairs: Mapping[str, list[MinimalPair]] | None = None,
     max_length: int | None = None,
     eval_interval: str = "1ep",
 ) -> MinimalPairEvaluators:
@@ -53,6 +54,7 @@ def minimal_pair_evaluators(
     Args:
         configs: one for each set.
         tokenizer: a transformers tokenizer.
+        minimal_pairs: all pairs of each set by its label, if they were read already; None reads them.
         max_length: most tokens that the model takes (see `max_sentence_length`).
         eval_interval: Composer time string, for sets that name none.
 
@@ -66,7 +68,9 @@ def minimal_pair_evaluators(
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ConfigError(f"two sets of minimal pairs have the label {twice[0]!r}: give each its own")
-    sets = {config.label: draw_subset(read_minimal_pairs(config.path), config) for config in configs}
+    if minimal_pairs is None:
+        minimal_pairs = {config.label: read_minimal_pairs(config.path) for config in configs}
+    sets = {config.label: draw_subset(minimal_pairs[config.label], config) for config in configs}
     numbers: dict[tuple[str, str], int] = {}
     for label, pairs in sets.items():
         for pair in pairs:

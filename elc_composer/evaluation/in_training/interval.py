@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from composer import Event, State, Time, TimeUnit
+from composer import Event, State, TimeUnit
 
-from elc_composer.common.errors import ConfigError
+from elc_composer.common.intervals import parse_interval
+
+UNITS = (TimeUnit.BATCH, TimeUnit.EPOCH, TimeUnit.SAMPLE, TimeUnit.TOKEN)
+"""Units of an evaluation interval."""
 
 
 class EvaluationInterval:
@@ -14,16 +17,8 @@ class EvaluationInterval:
     resumed run neither repeats nor skips an evaluation. Units: `ba`, `ep`, `tok`, `sp`.
     """
 
-    def __init__(self, interval: str) -> None:
-        try:
-            self.interval = Time.from_timestring(interval)
-        except (ValueError, TypeError):
-            raise ConfigError(f"eval_interval {interval!r} is no Composer time string such as 500ba or 1ep") from None
-        units = (TimeUnit.BATCH, TimeUnit.EPOCH, TimeUnit.TOKEN, TimeUnit.SAMPLE)
-        if self.interval.unit not in units or self.interval.value < 1:
-            raise ConfigError(
-                f"eval_interval {interval!r} must count batches (ba), epochs (ep), tokens or samples (tok, sp)"
-            )
+    def __init__(self, interval: str, key: str = "eval_interval") -> None:
+        self.interval = parse_interval(interval, key, UNITS)
         self.last_batch = -1
 
     def __call__(self, state: State, event: Event) -> bool:

@@ -71,7 +71,8 @@ class MinimalPairAccuracy(Metric):
         group = torch.tensor(list(groups) if groups is not None else [0] * len(paradigms))
         self.register_buffer("index", torch.tensor(list(paradigms)), persistent=False)
         self.register_buffer("group", group, persistent=False)
-        zeros = torch.zeros(int(group.max()) + 1)
+        # Not the default dtype: bfloat16 counts to 256 only. Float32 adds halves exactly up to 8 million pairs.
+        zeros = torch.zeros(int(group.max()) + 1, dtype=torch.float32)
         self.add_state("credit", zeros, dist_reduce_fx="sum")
         self.add_state("count", zeros.clone(), dist_reduce_fx="sum")
 

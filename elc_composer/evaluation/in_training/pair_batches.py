@@ -95,8 +95,8 @@ class PairBatches:
             "pair_sentences": torch.from_numpy(local.reshape(-1, 2)),
             "pair_paradigm": torch.from_numpy(paradigms),
             "paradigm_pairs": torch.from_numpy(np.bincount(paradigms, minlength=self.n_paradigms)).float(),
-            "temperature": torch.tensor(self.scoring.temperature),
-            "tie_credit": torch.tensor(self.ties.credit),
+            "temperature": torch.tensor(self.scoring.temperature, dtype=torch.float32),
+            "tie_credit": torch.tensor(self.ties.credit, dtype=torch.float32),
         }
 
 

@@ -23,6 +23,7 @@ from composer.utils import dist
 
 from elc_composer import train
 from elc_composer.training import build_trainer as build
+from elc_composer.training import checks, loop
 
 
 class Disturbance(Callback):
@@ -84,9 +85,9 @@ def main() -> None:
         return outputs.loss / plan.get("divide_loss", 1)
 
     with (
-        mock.patch.object(train, "build_callbacks", callbacks),
+        mock.patch.object(loop, "build_callbacks", callbacks),
         mock.patch.object(build.ElcComposerModel, "loss", loss),
-        mock.patch.object(train, "device_kind", return_value=plan.get("device", "cpu")),
+        mock.patch.object(checks, "device_kind", return_value=plan.get("device", "cpu")),
         mock.patch("torch.save", disturbed_save(faults)),
         mock.patch("torch.cuda.current_device", return_value=torch.device("cpu")),
     ):

@@ -15,7 +15,7 @@ import torch
 from composer.utils import FSDP2Config, dist
 from torch import nn
 
-from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor, WeightDistributionMonitor
+from elc_composer.callbacks import LayerWeightMonitor, MixedInputMonitor, StepMetrics, WeightDistributionMonitor
 from elc_composer.common.process_group import join_process_group
 from elc_composer.model.encoder import ElcLayer
 from tests.callbacks.toys import ToyElc, logged, trainer
@@ -66,7 +66,7 @@ def main() -> None:
     ]
     run = trainer(
         model,
-        monitors,
+        [StepMetrics(), *monitors],
         steps=STEPS,
         parallelism_config=parallelism(args.parallelism, args.checkpointing),
         device_train_microbatch_size=args.microbatch or 8 // dist.get_world_size(),
@@ -75,7 +75,7 @@ def main() -> None:
     held = {shard.name: shard.length for shard in monitors[0]._shards}
     kinds = sorted({type(shard.parameter).__name__ for shard in monitors[0]._shards})
     everything: dict[str, Any] = {"held": held, "kinds": kinds, "metrics": {}}
-    for prefix in ("layer_weights/", "weight_distribution/", "mixed_input/"):
+    for prefix in ("layer_weights/", "weight_distribution/", "mixed_input/", "metrics/train/", "data/"):
         everything["metrics"].update(logged(run, prefix))
     (args.out / f"rank{dist.get_global_rank()}.json").write_text(json.dumps(everything))
     run.close()
