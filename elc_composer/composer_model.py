@@ -68,6 +68,7 @@ class ElcComposerModel(ComposerModel):
         In training, `label_smoothing` of each label's probability is spread evenly over the vocabulary.
         """
         if self.smooths():
+            assert outputs.logits is not None
             labels = batch["labels"].flatten()[label_positions(batch)]
             total = F.cross_entropy(outputs.logits, labels, reduction="sum", label_smoothing=self.label_smoothing)
             return total / (labels != -100).sum().clamp(min=1)

@@ -56,8 +56,9 @@ class PositionLogits:
             `[M, V]` in the model's dtype.
         """
         if self.takes_positions:
-            inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "masked_positions": positions}
-            return self.model(**inputs, return_dict=True).logits
+            return self.model(
+                input_ids=input_ids, attention_mask=attention_mask, masked_positions=positions, return_dict=True
+            ).logits
         inputs = {"input_ids": input_ids}
         if attention_mask is not None:
             inputs["attention_mask"] = attention_mask.long()
