@@ -1,4 +1,4 @@
-"""Data that would run code or write elsewhere is refused wherever MDS is opened, before a shard of it is read."""
+"""Data that would run code or write outside its folder is refused before a shard is read, in every command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAIR_COLUMNS = ("sentence_good", "sentence_bad", "paradigm", "phenomenon", "fiel
 
 
 class Bomb:
-    """Leaves a file where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -40,7 +40,7 @@ def crater(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def segments(tmp_path: Path, crater: Path) -> Path:
-    """Prepared data, whole but for one more column in the training shards, a pickle."""
+    """Complete prepared data, with an additional pickled column in the training shards."""
     root = tmp_path / "data"
     write_split(root, 3, split="dev")
     out = root / "seq_16" / "train"
@@ -55,7 +55,7 @@ def segments(tmp_path: Path, crater: Path) -> Path:
 
 
 def describe(root: Path) -> None:
-    """Write the manifest that goes with the index as it is: who spoils the one can spoil the other."""
+    """Write a manifest that fits the index: an attacker can change both."""
     out = root / "seq_16" / "train"
     files = [
         {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
@@ -94,7 +94,7 @@ def test_the_bomb_works(crater: Path) -> None:
 @pytest.mark.parametrize("read", [check, train, evaluate])
 @pytest.mark.parametrize("encoding", ["pkl", "pkl:", "pickle-of-tomorrow", 7])
 def test_training_refuses_pickles(read: Callable[[Path], None], encoding: object, segments: Path, crater: Path) -> None:
-    """Also under names that Streaming's own check lets pass."""
+    """Also under names that Streaming's own check accepts."""
     index = segments / "seq_16" / "train" / "index.json"
     content = json.loads(index.read_text())
     content["shards"][0]["column_encodings"][1] = encoding
@@ -106,7 +106,7 @@ def test_training_refuses_pickles(read: Callable[[Path], None], encoding: object
 
 
 def test_training_refuses_pickles_in_the_cache(segments: Path, tmp_path: Path, crater: Path) -> None:
-    """A cache may have been filled by somebody else than the remote."""
+    """A cache may have been filled from elsewhere than the remote."""
     write_split(tmp_path / "good", 8)
     stream = StreamConfig(remote=str(tmp_path / "good"), local=str(segments))
     data = DataConfig(streams=[stream], num_workers=0)
