@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from elc_composer.checkpoints import resume
 from elc_composer.checkpoints.integrity import damage, sum_index
 from elc_composer.checkpoints.resume import CheckpointsConfig, ResumePoint, ensure_here, find_resume_point, set_aside
 from elc_composer.common.errors import ConfigError, DataError
@@ -183,3 +184,29 @@ def test_checkpoint_of_rank_0_must_be_on_this_node(tmp_path: Path) -> None:
     ensure_here(ResumePoint(str(save(tmp_path / "ba3-rank0.pt")), 3), config)
     with pytest.raises(DataError, match=r"ba4-rank0\.pt is on the first node only; put .* on a shared disk"):
         ensure_here(ResumePoint(str(tmp_path / "ba4-rank0.pt"), 4), config)
+
+
+def test_local_copy_is_preferred_to_the_one_in_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    class FakeBucket:
+        def __init__(self, address: str) -> None:
+            self.address = address
+
+        def steps(self) -> dict[str, int]:
+            return {"ba5-rank0.pt": 5, "ba3-rank0.pt": 3}
+
+        def fetch(self, name: str, target: Path) -> None:
+            fetched.append(name)
+            save(target)
+
+    monkeypatch.setattr(resume, "Bucket", FakeBucket)
+    local = save(tmp_path / "checkpoints" / "ba5-rank0.pt")
+    config = CheckpointsConfig(save_folder="s3://bucket/run")
+    assert find_resume_point(config, str(tmp_path)) == ResumePoint(str(local), 5)
+    assert fetched == []
+    local.write_bytes(b"half")
+    point = find_resume_point(config, str(tmp_path))
+    assert point is not None
+    assert (point.step, fetched) == (5, ["ba5-rank0.pt"])
+    assert "cut off" in point.damaged[0]
