@@ -1,6 +1,6 @@
 """Time of one optimizer step on the parameters of the base size: LAMB in its forms and other packages' optimizers.
 
-python benchmarks/lamb.py [--device cuda|cpu] [--repeats 20] [--layers 12] [--out benchmarks/results/lamb_<device>.json]
+python -m benchmarks.lamb [--device cuda|cpu] [--repeats 20] [--layers 12] [--out benchmarks/results/lamb_<device>.json]
 
 Every contestant steps its own copy of the same parameters with the same gradients; after a warm-up they take turns, so
 that a change in the machine's speed affects all. Output: median milliseconds a step, and the ratio to the foreach form.
@@ -24,11 +24,12 @@ from torch_optimizer import Lamb as TorchOptimizerLamb
 
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.optim import Lamb, parameter_groups
+from tests.optim.plain_lamb import PlainLamb
 
 SETTINGS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.98), "eps": 1e-6}
 CONTESTANTS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
-    "lamb_foreach": lambda groups: Lamb(groups, **SETTINGS, implementation="foreach"),
-    "lamb_plain": lambda groups: Lamb(groups, **SETTINGS, implementation="plain"),
+    "lamb_foreach": lambda groups: Lamb(groups, **SETTINGS),
+    "lamb_plain": lambda groups: PlainLamb(groups, **SETTINGS),
     "torch_optimizer_lamb": lambda groups: TorchOptimizerLamb(groups, **SETTINGS),
     "torch_adamw_foreach": lambda groups: torch.optim.AdamW(groups, **SETTINGS, foreach=True),
     "torch_adamw_per_parameter": lambda groups: torch.optim.AdamW(groups, **SETTINGS, foreach=False),

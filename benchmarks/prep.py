@@ -1,11 +1,11 @@
-"""How fast corpora are prepared, stage by stage, against the straightforward way; writes benchmarks/results/prep.json.
+"""Measure the speed of each stage of preparation against the straightforward way; writes benchmarks/results/prep.json.
 
     python benchmarks/prep.py [--words 20000000] [--quick] [--corpus ../shared/data/babylm_sample]
 
-The corpus's train files are repeated to about that many words. The straightforward way is one process that takes one
-line at a time through the same rules: ftfy, Moses normalization and Punkt on every line, `tokenizer.encode` on every
-sentence, packing by joining lists, one MDSWriter a sequence length. Both must come to the same segments. Every run is
-a process of its own, whose memory (with its workers') is watched from outside.
+The train files of the corpus are repeated to about that many words. The straightforward way is one process that applies
+the same rules line by line: ftfy, Moses normalization and Punkt on every line, `tokenizer.encode` on every sentence,
+packing by joining lists, one MDSWriter for each sequence length. Both must give the same segments. Every run is a
+separate process; another process measures its memory and that of its workers.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def parse() -> argparse.Namespace:
 
 
 def repeat(corpus: Path, folder: Path, words: int) -> int:
-    """Whole copies of the train files, one after the other; the number of words there really are."""
+    """Write repeated copies of the train files; returns the number of words."""
     folder.mkdir()
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(corpus.glob("*.train"))}
     once = sum(len(text.split()) for text in texts.values())
-    # Less than one copy: the head of each file.
+    # For less than one copy: the first part of each file.
     share = min(1.0, words / once)
     copies = max(1, round(words / once))
     total = 0
@@ -105,7 +105,7 @@ def measure(child: str, corpus: Path, out: Path, workers: int) -> dict[str, Any]
 
 
 class MemoryWatcher(threading.Thread):
-    """Peak of the memory that a process and those below it have for themselves (USS, in bytes)."""
+    """Peak of the private memory (USS, in bytes) of a process and its descendants."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -143,7 +143,6 @@ def counts(manifest: Manifest) -> dict[str, list[int]]:
 
 
 def straightforward(options: argparse.Namespace) -> dict[str, Any]:
-    import re
 
     import ftfy
     import numpy as np
@@ -154,10 +153,9 @@ def straightforward(options: argparse.Namespace) -> dict[str, Any]:
     from streaming_prep.discover import discover
     from streaming_prep.train_tokenizer import train_tokenizer
 
-    # The same rules without the looks that spare a line the libraries.
+    # The same rules, without the checks that skip the libraries for lines that need no change.
     levels.fix_encoding = ftfy.fix_text
     levels.normalize_punctuation = levels._MOSES.normalize
-    sentences._MAY_SPLIT = re.compile("")
     options.folder.mkdir(parents=True)
     clock = Clock()
     began = time.perf_counter()
@@ -216,7 +214,7 @@ def pack_lists(sentences: list[Any], capacity: int) -> Iterator[list[int]]:
 
 
 class Clock:
-    """Adds up wall time a stage: `with clock(name): ...`."""
+    """Sums the wall time of each stage: `with clock(name): ...`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -6,15 +6,11 @@ Only the way in which the launcher starts a rank is replaced: it also forks, and
 
 from __future__ import annotations
 
-import atexit
 import os
 import runpy
 import signal
 import subprocess
 import sys
-import threading
-import traceback
-from collections.abc import Callable
 from multiprocessing import process as multiprocessing_process
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -25,6 +21,7 @@ from unittest import mock
 from composer.cli import launcher
 
 from elc_composer import launch
+from tests.forks import run_to_the_end
 
 
 class ForkedPython:
@@ -55,24 +52,6 @@ def run_as_main(script: str, arguments: list[str]) -> NoReturn:
     multiprocessing_process._children.clear()  # type: ignore[attr-defined]
     sys.argv = [script, *arguments]
     run_to_the_end(lambda: runpy.run_path(script, run_name="__main__"))
-
-
-def run_to_the_end(main: Callable[[], object]) -> NoReturn:
-    """Call `main` in a forked process and end this as the interpreter would, with its exit code."""
-    code = 1
-    try:
-        main()
-        code = 0
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 def start(ranks: int, port: int, script: Path, arguments: list[str], log: Path) -> int:

@@ -1,1 +1,1 @@
-"""BabyLM corpora, and plain text, to MDS shards."""
+"""Prepare BabyLM corpora and plain text for training: clean, tokenize, pack, write MDS shards."""

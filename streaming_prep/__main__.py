@@ -1,4 +1,4 @@
-"""`python -m streaming_prep`."""
+"""Entry point of `python -m streaming_prep`."""
 
 from streaming_prep.cli import main
 

@@ -12,7 +12,8 @@ from elc_composer.common.json_files import parse_json, read_json
 from elc_composer.prepared.layout import MANIFEST, TOKENIZER
 from elc_composer.prepared.tokenizer_files import load_tokenizer, tokenizer_file
 from streaming_prep.engines import open_engine
-from streaming_prep.manifest import Manifest, read_manifest
+from streaming_prep.manifest import Manifest
+from streaming_prep.manifest_reading import read_manifest
 from streaming_prep.pipeline import run_pipeline
 from streaming_prep.publish import publish
 from streaming_prep.screen import Screen

@@ -1,4 +1,4 @@
-"""Minimal pairs written as MDS, so that an evaluation reads them from where the training shards lie."""
+"""Convert minimal pairs to MDS, so that an evaluation can read them from the place of the training shards."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ _UNFINISHED = ".unfinished"
 
 
 def write_minimal_pairs(pairs: Iterable[MinimalPair], out: str | Path) -> int:
-    """Write pairs to the MDS folder `out` (`scheme://` too): str columns, zstd; returns how many.
+    """Write pairs to the MDS folder or URL `out` as str columns, zstd-compressed; returns their number.
 
-    An MDS folder that is there already is replaced, its index first to go and the new one last to come, so that what
-    an interruption leaves never looks whole. Raises `DataError` for a folder that holds anything else, `ConfigError`
-    for a bucket that is not there.
+    Replaces an MDS folder: removes the old index first and writes the new one last, so that an interrupted write never
+    looks complete.
+
+    Raises:
+        DataError: the folder holds other files.
+        ConfigError: the bucket does not exist or cannot be written.
     """
     if is_remote(out):
         with tempfile.TemporaryDirectory() as temporary:
@@ -51,9 +54,9 @@ def write_minimal_pairs(pairs: Iterable[MinimalPair], out: str | Path) -> int:
 
 
 def _write(pairs: Iterable[MinimalPair], folder: Path) -> int:
-    shutil.rmtree(folder, ignore_errors=True)  # an interrupted conversion's
+    shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted conversion
     count = 0
-    # Where writing fails, MDSWriter still ends with an index over what it has; so it never writes to the place itself.
+    # If writing fails, MDSWriter still writes an index of what it has. So it must not write to the final place.
     with MDSWriter(out=str(folder), columns=COLUMNS, compression="zstd") as writer:
         for pair in pairs:
             writer.write(asdict(pair))
@@ -62,10 +65,9 @@ def _write(pairs: Iterable[MinimalPair], folder: Path) -> int:
 
 
 def convert_minimal_pairs(source: str | Path, out: str | Path) -> dict[str, int]:
-    """Read `source` (JSONL file or folder), write it to `out` as MDS; pairs a paradigm, in the order met.
+    """Convert `source` (JSONL file or folder) to MDS at `out`; returns the number of pairs by paradigm.
 
-    Everything is read and checked before anything is written. Raises as `read_minimal_pairs` and
-    `write_minimal_pairs` do.
+    Reads and checks everything before it writes. Raises the errors of `read_minimal_pairs` and `write_minimal_pairs`.
     """
     pairs = read_minimal_pairs(source)
     write_minimal_pairs(pairs, out)
@@ -79,8 +81,8 @@ def _old_files(folder: Path) -> list[Path]:
     if not folder.exists():
         return []
     if not folder.is_dir():
-        raise DataError(f"{folder} is a file: give a folder to write minimal pairs to")
+        raise DataError(f"{folder} is a file; give --out a folder")
     there = [path for path in folder.iterdir() if path.name != _UNFINISHED]
     if not all(path.name == _INDEX or ".mds" in path.suffixes for path in there):
-        raise DataError(f"{folder} holds other files: give an empty folder to write minimal pairs to")
+        raise DataError(f"{folder} holds other files; give --out an empty folder")
     return there

@@ -1,8 +1,8 @@
-"""Sentences to token ids, fast: every distinct space-separated piece is tokenized once and then looked up.
+"""Encode sentences fast: tokenize each distinct space-separated piece once, then look it up.
 
-Byte-level pre-tokenization never joins what stands on both sides of a single space, so the ids of a sentence are those
-of its pieces (each with the space before it) in a row. That holds for the tokenizers made here and the published ones;
-with any other kind, sentences are encoded whole, and so are those with other blanks than single spaces.
+Byte-level pre-tokenization never joins text across a single space. So the ids of a sentence are the ids of its pieces,
+each with the space before it. This holds for the tokenizers trained here and the published ones. Other tokenizers
+encode whole sentences, and so does every tokenizer for sentences with other white space than single spaces.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Encoder:
         self._inner: dict[str, list[int]] = {}
 
     def encode(self, sentences: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-        """All ids in a row, int64 [tokens], and the lengths of the sentences that have any, int32 [sentences].
+        """The ids of all sentences, int64 [tokens], and the sentences' lengths in tokens, int32 [sentences].
 
-        An empty sentence, which ends a document, has length 0; others without tokens are left out.
+        An empty sentence, which ends a document, has length 0. Other sentences without tokens are dropped.
         """
         ids: list[int] = []
         lengths: list[int] = []
@@ -54,7 +54,7 @@ class Encoder:
 
     def _by_pieces(self, sentence: str) -> list[int]:
         pieces = sentence.split(" ")
-        if pieces != sentence.split():  # a run of spaces or any other blank, which may stay together
+        if pieces != sentence.split():  # several spaces or other white space, which may form one token
             return self._whole(sentence)
         first = pieces.pop(0)
         try:

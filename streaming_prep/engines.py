@@ -1,4 +1,4 @@
-"""Where jobs run: in this process, on processes of this machine, or on a Ray cluster. The results are the same."""
+"""Engines that run jobs: this process, processes of this machine, or a Ray cluster. The results are the same."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ _AHEAD = 3
 
 @contextmanager
 def open_engine(name: str, workers: int) -> Iterator[Engine]:
-    """The engine of that name with that many workers, shut down when the block ends.
+    """Open an engine with that many workers; it shuts down when the block ends.
 
-    Raises `ConfigError` for an unknown name, and where `ray` is asked for and not installed.
+    Raises:
+        ConfigError: unknown name, invalid number of workers, or Ray is not installed or does not answer.
     """
     if workers < 1:
-        raise ConfigError(f"--workers {workers} cannot work; give at least 1")
+        raise ConfigError(f"--workers {workers} is invalid; give at least 1")
     if name == "ray":
         from streaming_prep.ray_engine import open_ray
 
         with open_ray(workers) as engine:
             yield engine
     elif name != "local":
-        raise ConfigError(f"no engine is called {name!r}; take one of {', '.join(ENGINES)}")
+        raise ConfigError(f"--engine {name!r} is unknown; give one of {', '.join(ENGINES)}")
     elif workers == 1:
         yield _here
     else:
-        # Spawned, not forked: the tokenizers' threads and open locks do not survive a fork.
+        # Spawn, not fork: threads and held locks of the tokenizers package do not survive a fork.
         with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (os.getpid(),)) as pool:
             try:
                 yield _Pool(pool, workers)
@@ -69,19 +70,19 @@ class _Pool:
                     yield waiting.pop(future), future.result()
         except BrokenProcessPool:
             raise DataError(
-                "a worker process was killed, perhaps for want of memory; run the same command again to go on from "
-                "what is finished, with fewer --workers if it happens again"
+                "a worker process was killed, possibly because memory ran out; rerun the same command to resume, with "
+                "fewer --workers if it happens again"
             ) from None
 
 
 def _start_worker(parent: int) -> None:
-    # One thread a process: the processes are the parallelism.
+    # One thread for each process: the processes already use all cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
 def _leave_with(parent: int) -> None:
-    # A pool's workers wait forever when their parent is killed.
+    # Workers of a ProcessPoolExecutor wait for ever if their parent is killed.
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

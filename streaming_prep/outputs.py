@@ -49,7 +49,7 @@ def plan_outputs(runner: StageRunner, texts: Sequence[TokenText], encoding: str)
     for (split, seq_length, own), job, packed in zip(wanted, jobs, runner.run("pack", jobs)):
         output = Output(split, seq_length, own, job, packed, encoding)
         if not packed.samples:
-            raise DataError(f"{output.name} would be empty: no text is left after cleaning the {split} files")
+            raise DataError(f"no text is left after cleaning the {split} files; give --corpus folders of text")
         outputs.append(output)
     return outputs
 

@@ -50,7 +50,7 @@ def _source_entry(part: SourcePart, described: dict[str, Any]) -> SourceEntry:
 
 def _remove_other_outputs(folder: Path, kept: set[str]) -> None:
     for split in SPLITS:
-        for path in folder.glob(f"seq_*/{split}"):
+        for path in folder.glob(f"*/{split}"):
             name = path.relative_to(folder).as_posix()
             if name in kept or parse_dataset_name(name) is None:
                 continue

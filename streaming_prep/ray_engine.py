@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster. The work folder must be on a disk that every node sees; only job descriptions travel."""
+"""Run jobs on a Ray cluster. Only job descriptions are sent; the work folder must be on a disk that all nodes share."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.common.errors import ConfigError, DataError, one_line
 from streaming_prep.jobs.base import Engine
 
 
 @contextmanager
 def open_ray(workers: int) -> Iterator[Engine]:
-    """An engine on the cluster of RAY_ADDRESS, or one on this machine that is started here, `workers` tasks at a time.
+    """Connect to the cluster at RAY_ADDRESS, or start one on this machine; runs `workers` tasks at a time.
 
-    Ray was taken rather than Spark or Dask because it installs from one wheel without Java, and starts a task again by
-    itself when its worker or node dies; a job may run twice, since it only ever replaces its result by the same bytes.
+    Ray instead of Spark or Dask: it installs from one wheel without Java, and restarts tasks of a lost worker or node.
+    A job may run twice, because it only replaces its result by the same bytes.
 
-    Raises `ConfigError` where the package is not installed or the cluster does not answer.
+    Raises:
+        ConfigError: Ray is not installed, or the cluster does not answer.
     """
     try:
         import ray
     except ImportError:
-        raise ConfigError("--engine ray needs the package ray; pip install 'elc-composer[ray]'") from None
+        raise ConfigError("--engine ray needs the package ray; run pip install 'elc-composer[ray]'") from None
     ours = not ray.is_initialized()
     if ours:
         try:
             _connect(ray, workers)
         except ConnectionError as error:
-            raise ConfigError(f"no Ray cluster answers ({str(error).splitlines()[0]}); see RAY_ADDRESS") from None
+            raise ConfigError(f"no Ray cluster answers ({one_line(error)}); check RAY_ADDRESS") from None
     try:
         yield _RayEngine(ray, workers)
     finally:
@@ -47,20 +48,20 @@ def _connect(ray: Any, workers: int) -> None:
 
 
 def _knock(address: str) -> None:
-    # Ray would try for many minutes, and a library's lines would fill the screen.
+    # Without this check Ray retries for many minutes and prints many lines.
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         except OSError as error:
-            raise ConfigError(f"no Ray cluster answers at {address} ({error}); see RAY_ADDRESS") from None
+            raise ConfigError(f"no Ray cluster answers at {address} ({error}); check RAY_ADDRESS") from None
 
 
 class _RayEngine:
     def __init__(self, ray: Any, workers: int) -> None:
         self._ray = ray
         self._workers = workers
-        # -1: a task lost with its worker is started again for as long as there is a worker.
+        # -1: restart a task that was lost with its worker without limit.
         self._apply = ray.remote(max_retries=-1, num_cpus=1)(_apply)
 
     def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -78,9 +79,7 @@ class _RayEngine:
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None
                 except ray.exceptions.RayError as error:
-                    raise DataError(
-                        f"Ray lost a job for good ({str(error).splitlines()[0]}); run the same command again"
-                    ) from None
+                    raise DataError(f"Ray lost a job ({one_line(error)}); rerun the same command to resume") from None
                 yield waiting.pop(reference), result
 
 

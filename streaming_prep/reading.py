@@ -16,7 +16,8 @@ from elc_composer.common.errors import ConfigError, DataError, one_line
 from elc_composer.common.json_files import parse_json
 from elc_composer.prepared.index_safety import check_shards
 from elc_composer.prepared.layout import MANIFEST
-from streaming_prep.manifest import Manifest, parse_manifest, read_manifest
+from streaming_prep.manifest import Manifest
+from streaming_prep.manifest_reading import parse_manifest, read_manifest
 from streaming_prep.mds_shards import read_shard
 from streaming_prep.transfer import Download, is_remote
 

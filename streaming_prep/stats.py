@@ -7,14 +7,32 @@ from pathlib import Path
 
 import numpy as np
 
+from elc_composer.common.errors import ConfigError
 from elc_composer.prepared.layout import parse_dataset_name
 from streaming_prep.corpus_files import SPLITS
 from streaming_prep.manifest import SourceEntry
 from streaming_prep.reading import Prepared, open_prepared
+from streaming_prep.transfer import is_remote
+
+PICTURE = "segment_lengths.png"
 
 
-def print_stats(place: str, picture: Path) -> None:
-    """Print words and tokens a corpus and split, and draw the lengths of the segments of every output as PNG."""
+def print_stats(place: str, picture: Path | None = None) -> None:
+    """Print words and tokens of each corpus and split, and draw a histogram of the segment lengths of every output.
+
+    Args:
+        place: path or URL of a prepared folder.
+        picture: the PNG to write; by default `segment_lengths.png` in the folder, none for a URL.
+
+    Raises:
+        DataError: no prepared folder, or a damaged one.
+        ConfigError: the picture has another suffix than .png.
+        OSError: the picture cannot be written.
+    """
+    if picture is None and not is_remote(place):
+        picture = Path(place) / PICTURE
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise ConfigError(f"--out is {picture}, must end in .png")
     with open_prepared(place) as prepared:
         for line in corpus_table(prepared.manifest.sources):
             print(line)
@@ -24,8 +42,9 @@ def print_stats(place: str, picture: Path) -> None:
         full = counts[-1] / total
         mean = float((np.arange(len(counts)) * counts).sum() / total)
         print(f"{name:<16}{total:>10,} segments, {mean:.1f} tokens on average, {full:.1%} full")
-    draw(lengths, picture)
-    print(f"lengths of the segments: {picture}")
+    if picture is not None:
+        draw(lengths, picture)
+        print(f"segment lengths: {picture}")
 
 
 def corpus_table(sources: Sequence[SourceEntry]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from elc_composer.common.errors import DataError
 from elc_composer.prepared.layout import parse_dataset_name
@@ -41,7 +42,7 @@ def verify(place: str, screen: Screen) -> list[str]:
     """
     with open_prepared(place) as prepared:
         damage = _check_tokenizer(prepared)
-        tokenizer: Any = None if damage else prepared.tokenizer()
+        tokenizer = None if damage else prepared.tokenizer()
         outputs = prepared.manifest.outputs
         with screen.stage("verify", sum(len(output.shards) for output in outputs.values()), "shard") as progress:
             for name, output in outputs.items():
@@ -49,9 +50,8 @@ def verify(place: str, screen: Screen) -> list[str]:
                 damage += checked.damage
                 if not checked.damage:
                     screen.say(f"{name}: {len(output.shards)} shards, {output.samples:,} segments, intact")
-                    for segment in checked.first_segments if tokenizer is not None else []:
-                        text = tokenizer.decode(segment.tolist(), skip_special_tokens=False)
-                        screen.say(f"  {text[:_SHOWN_CHARACTERS]!r}")
+                    if tokenizer is not None:
+                        _show(tokenizer, checked.first_segments, screen)
     return damage
 
 
@@ -96,6 +96,12 @@ def _check_output(prepared: Prepared, name: str, output: OutputEntry, progress: 
             f"{output.samples} of {output.tokens}"
         )
     return checked
+
+
+def _show(tokenizer: Tokenizer, segments: list[np.ndarray], screen: Screen) -> None:
+    for segment in segments:
+        text = tokenizer.decode(segment.tolist(), skip_special_tokens=False)
+        screen.say(f"  {text[:_SHOWN_CHARACTERS]!r}")
 
 
 def _capacity(name: str) -> int:

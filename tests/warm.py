@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.warm_launch import run_to_the_end
 from tests.conftest import ROOT
+from tests.forks import run_to_the_end
 from tests.multirank.launch import free_port
 
 PATIENCE = 90.0

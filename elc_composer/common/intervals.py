@@ -1,4 +1,4 @@
-"""Composer time strings: strict parsing, and counting intervals from the timestamp, so that every rank agrees."""
+"""Composer time strings: strict parsing, and intervals counted from the timestamp, so that all ranks agree."""
 
 from __future__ import annotations
 
@@ -72,25 +72,27 @@ class Interval:
         return math.floor(done / self.time.value + 1e-9)
 
     def restart(self, state: State, before: bool = False) -> None:
-        """Count from here: what lies before the state's timestamp is over.
+        """Start counting at the state's timestamp.
 
-        With `before`, from where the batch before this timestamp began, for those who watch batches: where a
-        checkpoint lies on a multiple of the interval, the batch after it is to be watched, resumed or not.
+        Args:
+            state: the training state.
+            before: start at the beginning of the last batch. Callbacks that measure whole batches need this: if a
+                checkpoint lies on a multiple of the interval, a resumed run must measure the batch after it.
         """
         self._seen = self._count(state, before)
 
     def passed(self, state: State) -> bool:
-        """True once for each time that the timestamp has passed a multiple of the interval."""
+        """True if the timestamp passed a multiple of the interval since the last call."""
         count = self._count(state)
         changed = self._seen is not None and count != self._seen
         self._seen = count
         return changed
 
     def wants_batch(self, state: State) -> bool:
-        """Whether the batch about to start is to be watched: the run's first, then one an interval.
+        """True if the batch about to start is to be measured: the first of the run, then one per interval.
 
-        With an interval in batches it is the batch that completes one, so that figures carry the steps 100, 200, ...;
-        other units are known only afterwards, so it is the first batch after one was completed.
+        With an interval in batches, it is the batch that completes the interval, so that values are logged for steps
+        100, 200, ...; in other units this is known only afterwards, so it is the first batch after the interval.
         """
         if int(state.timestamp.batch) == 0:
             self._seen = self._count(state)
@@ -101,7 +103,7 @@ class Interval:
 
 
 def _reached(state: State, unit: TimeUnit | str, before: bool) -> float:
-    """The timestamp in `unit`; with `before` that of the batch before, whose size is taken to be the usual one."""
+    """The timestamp in `unit`; with `before`, that of one batch of average size earlier."""
     timestamp = state.timestamp
     value, batch = timestamp.get(unit).value, int(timestamp.batch)
     if not before or not batch:

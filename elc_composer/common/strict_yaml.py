@@ -90,7 +90,7 @@ class _Loader:
 
     def load(self, schema: type[Schema], overrides: Sequence[str]) -> Schema:
         if not self._path.exists():
-            siblings = [file.name for file in self._path.parent.glob("*.yaml")] if self._path.parent.is_dir() else []
+            siblings = [file.name for file in self._path.parent.glob("[!.]*.yaml")]
             raise ConfigError(f"{self._path}: there is no such config file{nearest(self._path.name, siblings)}")
         document = parse_yaml(read_yaml_text(self._path), self._path)
         if not isinstance(document.tree, dict):
@@ -100,7 +100,7 @@ class _Loader:
         for override in overrides:
             tree = self._override(tree, override, schema)
         try:
-            resolved = resolve(tree)
+            resolved = resolve(tree, self._place)
             result = convert(resolved, schema, "", self._place)
         except ConfigError as error:
             raise ConfigError(hide(str(error), [scalar.text for _, scalar in scalars(tree)])) from None
@@ -111,7 +111,7 @@ class _Loader:
 
     def _place(self, key: str) -> str:
         """Where a key was written: the override or line of the key itself, else of the section around it."""
-        parts = key.split(".")
+        parts = key.split(".") if key else []
         around = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
         for each in around:
             if each in self._overridden:
@@ -161,7 +161,7 @@ class _Loader:
             keys = node if isinstance(node, dict) else _defaults(section)
             inner = get_type_hints(section)[name]
             return {**keys, name: self._replaced(keys.get(name), inner, rest, full_key, override)}
-        if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+        if isinstance(node, list) and name.isdecimal() and len(name) < 7 and int(name) < len(node):
             entry = self._replaced(node[int(name)], _item_type(hint), rest, full_key, override)
             return [*node[: int(name)], entry, *node[int(name) + 1 :]]
         there = f"'{key}' has {len(node)} entries" if isinstance(node, list) else f"'{key}' is a single value"

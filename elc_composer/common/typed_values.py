@@ -121,7 +121,7 @@ def _section(tree: dict[str, Tree], schema: type, key: str, place: Place) -> Any
         if field.name in tree:
             values[field.name] = convert(tree[field.name], hints[field.name], full_key, place)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{place(key)}'{full_key}' is missing; it must be {_wanted(hints[field.name])}")
+            raise ConfigError(f"{place(key)}'{full_key}' is missing; set it to {_wanted(hints[field.name])}")
     try:
         return schema(**values)
     except (ValueError, ArithmeticError) as error:
@@ -157,7 +157,9 @@ def _scalar(scalar: Scalar, hint: Any, key: str, place: Place) -> Any:
             raise ConfigError(f"{place(key)}'{key}' holds {found[0]!r}, but text is UTF-8 without NUL characters")
         return scalar.text
     shown = _shortened(scalar.source or scalar.text)
-    raise ConfigError(f"{place(key)}'{key}' is {shown!r}; it must be {_wanted(hint)}{_advice(text, members)}")
+    # Advice repeats the value, which stays hidden if it comes from an environment variable.
+    advice = "" if scalar.source is not None else _advice(text, members)
+    raise ConfigError(f"{place(key)}'{key}' is {shown!r}; it must be {_wanted(hint)}{advice}")
 
 
 def _number(text: str, kind: type) -> int | float | None:

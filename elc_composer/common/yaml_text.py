@@ -90,7 +90,7 @@ def parse_quoted(text: str) -> str | None:
         return None
     try:
         node = yaml.compose(text, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, ValueError, OverflowError):
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         return None
     if isinstance(node, yaml.ScalarNode) and node.end_mark.index == len(text):
         return node.value

@@ -106,7 +106,7 @@ def _first_samples(place: StreamPlace, shard_info: dict[str, Any], config: DataC
     )
     world = World(num_nodes=1, ranks_per_node=1, workers_per_rank=1, worker=0)
     try:
-        shard = retry(lambda: stream.get_shards(world, False), START_PATIENCE)[0]
+        shard = stream.get_shards(world, False)[0]
         retry(lambda: stream.prepare_shard(shard), START_PATIENCE)
         return [shard[i]["input_ids"] for i in range(min(len(shard), SAMPLES_READ))]
     except DataError:

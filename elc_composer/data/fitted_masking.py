@@ -8,11 +8,13 @@ Delete this file when no such run has to resume.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
 
-from elc_composer.data.masking import IGNORED, MaskingConfig, TokenIds
-from elc_composer.data.random import COUNT, LENGTH, RANDOM_TOKEN, REPLACEMENT, START, Keys, uniforms, uniforms_at
+from elc_composer.data.masking import MaskingConfig, TokenIds, replace_tokens
+from elc_composer.data.random import COUNT, LENGTH, REPLACEMENT, START, Keys, uniforms, uniforms_at
 
 SPAN_STOP = 0.335
 """Probability that a span ends after each token, fitted to measured run lengths."""
@@ -27,10 +29,9 @@ def mask_batch(
     config: MaskingConfig,
     tokens: TokenIds,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Masked copies of `input_ids` `[B, T]` and their labels `[B, T]` (-100 where nothing is predicted).
+    """Mask a batch; arguments and results as those of `masking.mask_batch`.
 
-    `keys` `[B]` come from `sample_keys`; a row's result depends on that row, its key and its `probability` `[B]` alone.
-    Special tokens, also those inside the text, are never masked. A row with a maskable token gets at least one label.
+    A row with a maskable token gets at least one label.
     """
     maskable = input_ids >= FIRST_TEXT_ID
     if config.strategy == "token":
@@ -38,20 +39,12 @@ def mask_batch(
         replacement = uniforms_at(keys[rows], REPLACEMENT, columns)
     else:
         rows, columns, replacement = _choose_spans(maskable, keys, probability, config)
-    labels = np.full_like(input_ids, IGNORED)
-    labels[rows, columns] = input_ids[rows, columns]
-    masked = input_ids.copy()
-    by_mask = replacement < config.mask_share
-    masked[rows[by_mask], columns[by_mask]] = tokens.mask_id
-    by_random = ~by_mask & (replacement < config.mask_share + config.random_share)
-    rows, columns = rows[by_random], columns[by_random]
-    draws = uniforms_at(keys[rows], RANDOM_TOKEN, columns)
-    masked[rows, columns] = FIRST_TEXT_ID + (draws * (tokens.vocab_size - FIRST_TEXT_ID)).astype(np.int64)
-    return masked, labels
+    text_only = dataclasses.replace(tokens, first_random=FIRST_TEXT_ID)
+    return replace_tokens(input_ids, rows, columns, replacement, keys, config, text_only)
 
 
 def _coins(keys: Keys, maskable: NDArray[np.bool_], probability: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """A coin for every maskable token; where all of a row's fall wrong, its luckiest token is taken."""
+    """One Bernoulli draw per maskable token; if none succeeds in a row, the token with the smallest draw is chosen."""
     draws = np.where(maskable, uniforms(keys, COUNT, maskable.shape[1]), 2.0)
     chosen = draws < probability[:, None]
     return chosen | (maskable & ~chosen.any(1, keepdims=True) & (draws == draws.min(1, keepdims=True)))
@@ -60,7 +53,7 @@ def _coins(keys: Keys, maskable: NDArray[np.bool_], probability: NDArray[np.floa
 def _choose_spans(
     maskable: NDArray[np.bool_], keys: Keys, probability: NDArray[np.float64], config: MaskingConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Rows `[M]` and columns `[M]` of the chosen tokens, and the number that decides each one's replacement."""
+    """Rows `[M]` and columns `[M]` of the masked tokens, and the number `[M]` that decides each one's replacement."""
     goals = _coins(keys, maskable, probability).sum(1)
     draws = 8 + int(goals.max(initial=0)) // 2
     pending = np.flatnonzero(goals)
@@ -69,7 +62,7 @@ def _choose_spans(
         last = config.max_spans is not None and draws >= config.max_spans
         draws = min(draws, config.max_spans) if config.max_spans is not None else draws
         cover, used = _lay_spans(maskable[pending], keys[pending], goals[pending], draws, config)
-        # Rows that these draws did not satisfy are done again with more; the first draws stay the same.
+        # Repeat rows that need more draws with twice as many; the first draws stay the same.
         done = np.ones(len(pending), bool) if last else used < draws
         rows, columns = np.nonzero((cover <= np.minimum(used, draws - 1)[:, None]) & done[:, None])
         spans = cover[rows, columns]
@@ -84,18 +77,18 @@ def _choose_spans(
 def _lay_spans(
     maskable: NDArray[np.bool_], keys: Keys, goals: NDArray[np.int64], draws: int, config: MaskingConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first span over every position `[B, T]` (`draws` where none), and the span `[B]` reaching the goal."""
+    """Number of the first span over each position `[B, T]` (`draws`: none), and of the span that reaches the goal."""
     batch, length = maskable.shape
     text_begin = maskable.argmax(1)
     text_length = length - maskable[:, ::-1].argmax(1) - text_begin
     sizes = 1 + np.searchsorted(_span_length_cdf(config.max_span_length), uniforms(keys, LENGTH, draws), side="right")
-    # Every placement that touches the text is as likely as any other: so each position is as likely as any other.
+    # All placements that touch the text are equally likely, so all positions are masked equally often.
     begins = (uniforms(keys, START, draws) * (text_length[:, None] + sizes - 1)).astype(np.int64) - (sizes - 1)
     ends = np.minimum(begins + sizes, text_length[:, None])
     begins = np.maximum(begins, 0)
     sizes = ends - begins
 
-    # Written from the last span to the first: where spans overlap, the first one's number is what remains.
+    # Written from the last span to the first: where spans overlap, the number of the first one stays.
     sizes_reversed = sizes[:, ::-1].ravel()
     row_offsets = (np.arange(batch) * length + text_begin)[:, None]
     first_cells = (begins + row_offsets)[:, ::-1].ravel()

@@ -1,4 +1,4 @@
-"""Loaders for training and for the loss on held-out text, as Composer's DataSpec."""
+"""Builds the loaders for training and for the held-out loss, as Composer DataSpecs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_LABELS = 1e-30
 
 
 class WholeEpochLoader(StreamingDataLoader):
-    """StreamingDataLoader for which an epoch with too few batches is an error, not the epoch's end."""
+    """StreamingDataLoader that raises an error if an epoch has too few batches, and that ends its workers."""
 
     dataset: SegmentDataset
 
@@ -50,7 +50,7 @@ class WholeEpochLoader(StreamingDataLoader):
         """The epoch's batches.
 
         Raises:
-            DataError: where the dataset ends before its last batch, or a shard cannot be had.
+            DataError: an epoch that ends before its last batch, or a shard that cannot be read.
         """
         batches = 0
         try:
@@ -58,8 +58,8 @@ class WholeEpochLoader(StreamingDataLoader):
                 batches += 1
                 yield batch
         except DataError as error:
-            # A worker's error comes with its traceback as text; the sentence is the last line.
-            raise type(error)(_last_sentence(error)) from error
+            # DataLoader re-raises worker errors with the traceback in the message; keep only its last line.
+            raise type(error)(_last_line(error)) from error
         epoch, done = self.dataset.position()
         expected = self.dataset.batches_per_epoch - done
         if batches < expected:
@@ -93,7 +93,7 @@ class WholeEpochLoader(StreamingDataLoader):
 
 
 class SegmentArray(Dataset[Segment]):
-    """A SegmentDataset by index, in its stored order: for evaluation, where every sample comes once."""
+    """Map-style view of a SegmentDataset in stored order, for evaluation, where every sample comes once."""
 
     def __init__(self, segments: SegmentDataset) -> None:
         self.segments = segments
@@ -141,19 +141,19 @@ def build_train_loader(
     """Training batches of one length stage.
 
     Args:
-        config: streams and transport.
+        config: streams, sample order and downloads.
         masking: how tokens are chosen.
-        tokens: the tokenizer's facts.
-        seq_length: T of the batches.
+        tokens: special token ids and vocabulary size.
+        seq_length: tokens of each sequence in the batches.
         device_batch_size: sequences of an optimizer step on one device (Composer cuts them into microbatches).
-        seed: of the run; shuffling (unless `config.shuffle_seed` is given), masks and cuts hang on it.
+        seed: of the run; shuffling (unless `config.shuffle_seed` is set), masks and cuts depend on it.
         first_step: optimizer steps of the run before this stage.
         total_steps: optimizer steps of the run.
-        stage: number of the stage, so that two stages of one length get other orders and masks.
+        stage: index of the stage, so that two stages of one length get different orders and masks.
 
     Raises:
-        ConfigError: for streams that name no folder.
-        DataError: for streams without a whole batch.
+        ConfigError: a stream without a folder, an invalid address, or too small a cache limit.
+        DataError: streams without a whole batch, missing or damaged shards, or a cache that another run uses.
     """
     shuffle_seed = seed if config.shuffle_seed is None else config.shuffle_seed
     dataset = _open(
@@ -198,7 +198,7 @@ def build_eval_loader(
     device_batch_size: int,
     seed: int,
 ) -> DataSpec:
-    """Held-out batches: every sample once (over all ranks), in order, always with the same masks, nothing cut."""
+    """Held-out batches: every sample once over all ranks, in order, uncut, always with the same masks."""
     segments = _open(config, tokens, seq_length, config.eval_split, device_batch_size, shuffle=False, seed=0)
     dataset = SegmentArray(segments)
     loader = DataLoader(
@@ -264,7 +264,7 @@ def _open(
     )
 
 
-def _last_sentence(error: DataError) -> str:
+def _last_line(error: DataError) -> str:
     *before, last = str(error).strip().splitlines()
     return re.sub(r"^[\w.]+: ", "", last) if before else last
 

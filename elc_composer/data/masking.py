@@ -109,6 +109,22 @@ def mask_batch(
         replacement = uniforms_at(keys[rows], REPLACEMENT, columns)
     else:
         rows, columns, replacement = _choose_spans(maskable, keys, probability, config)
+    return replace_tokens(input_ids, rows, columns, replacement, keys, config, tokens)
+
+
+def replace_tokens(
+    input_ids: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    replacement: NDArray[np.float64],
+    keys: Keys,
+    config: MaskingConfig,
+    tokens: TokenIds,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Masked copy of `input_ids` `[B, T]` and labels `[B, T]`, for masked tokens at `rows` `[M]` and `columns` `[M]`.
+
+    `replacement` `[M]` in [0, 1) selects [MASK], a random id or the original by the shares of `config`.
+    """
     labels = np.full_like(input_ids, IGNORED)
     labels[rows, columns] = input_ids[rows, columns]
     masked = input_ids.copy()

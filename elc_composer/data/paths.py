@@ -1,4 +1,4 @@
-"""From a stream of the config to the MDS folder of one sequence length and split."""
+"""Locates the MDS folder of one sequence length and split of each stream in a run config."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from pathlib import Path
 from elc_composer.common.addresses import local_path, parse_optional_address
 from elc_composer.common.errors import ConfigError
 from elc_composer.data.config import DataConfig, StreamConfig
+from elc_composer.prepared.layout import length_folder
 
 
 @dataclass(frozen=True)
 class StreamPlace:
-    """Where one MDS folder is: `remote/split` with its cache `local/split`; remote None: the folder itself is local."""
+    """The location of an MDS folder: `remote/split` with its cache `local/split`.
+
+    With remote None it is `local/split` itself, read in place.
+    """
 
     remote: str | None
     local: str
@@ -22,20 +26,20 @@ class StreamPlace:
 
     @property
     def source(self) -> str:
-        """The folder or address that a message names."""
+        """The folder or address for error messages."""
         return f"{self.remote or self.local}/{self.split}"
 
 
 def resolve(stream: StreamConfig, seq_length: int, split: str) -> StreamPlace:
-    """The place of a stream's segments of `seq_length`.
+    """Locate a stream's segments of `seq_length`.
 
-    A folder without a cache is read in place. Object storage without a cache gets one under the temporary folder, named
+    A folder without a cache is read in place. Object storage without a cache gets one in the temporary folder, named
     by its address, so that the next run finds it again.
 
     Raises:
-        ConfigError: for a stream that names no folder.
+        ConfigError: a stream without a folder, or with an invalid address.
     """
-    folder, split = f"seq_{seq_length}", stream.split or split
+    folder, split = length_folder(seq_length), stream.split or split
     root = stream.remote or stream.local
     if root is None:
         raise ConfigError("data.streams: a stream needs remote or local, the folder that streaming_prep wrote.")
@@ -50,12 +54,16 @@ def resolve(stream: StreamConfig, seq_length: int, split: str) -> StreamPlace:
 
 
 def resolve_all(config: DataConfig, seq_length: int, split: str) -> list[StreamPlace]:
-    """`resolve` for every stream of the config, of which there must be one."""
+    """`resolve` for every stream of the config.
+
+    Raises:
+        ConfigError: no stream, two streams with one cache, or as `resolve`.
+    """
     if not config.streams:
-        raise ConfigError("data.streams is empty: name at least one folder that streaming_prep wrote.")
+        raise ConfigError("data.streams is empty: set at least one folder that streaming_prep wrote.")
     places = [resolve(stream, seq_length, split) for stream in config.streams]
     caches = [f"{place.local}/{place.split}" for place in places if place.remote is not None]
     for cache in caches:
         if caches.count(cache) > 1:
-            raise ConfigError(f"data.streams: two streams have the cache {cache}: name a local folder for each.")
+            raise ConfigError(f"data.streams: two streams have the cache {cache}: set a local folder for each.")
     return places

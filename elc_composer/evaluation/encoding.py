@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.config import Method, ScoringConfig
 from elc_composer.evaluation.minimal_pairs import MinimalPair
+from elc_composer.evaluation.position_logits import unwrapped
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def max_sentence_length(model: Any, tokenizer: Any) -> int | None:
 
     None where there is none: for models whose class says `takes_any_length`, whatever length their tokenizer cuts at.
     """
-    if getattr(model, "takes_any_length", False):
+    if getattr(unwrapped(model), "takes_any_length", False):
         return None
     config = getattr(model, "config", None)
     limits = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)]

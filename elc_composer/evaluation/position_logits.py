@@ -54,7 +54,10 @@ class PositionLogits:
             `[M, V]` in the model's dtype.
         """
         if self.takes_positions:
-            return self.model(input_ids=input_ids, attention_mask=attention_mask, masked_positions=positions).logits
+            outputs = self.model(
+                input_ids=input_ids, attention_mask=attention_mask, masked_positions=positions, return_dict=True
+            )
+            return outputs.logits
         inputs = {"input_ids": input_ids}
         if attention_mask is not None:
             inputs["attention_mask"] = attention_mask.long()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention_mask import apply_mask, is_padding, without_keys
 from .configuration_elc import ElcConfig
 from .cpu_attention import CpuAttention
 from .dropout import Dropout
@@ -102,19 +103,22 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        padding: Tensor | None,
+        mask: Tensor | None,
         relative: Tensor,
         buckets: Tensor,
         positions: Tensor | None = None,
+        probabilities: list[Tensor] | None = None,
     ) -> Tensor:
         """Attend.
 
         Args:
             x: `[B, T, D]`.
-            padding: `[B, 1, 1, T]` bool, True at padded keys, or None.
+            mask: bool, True at masked keys, or float, added to the scores; `[B, 1 or heads, 1 or T, T]`. None for none.
             relative: `[2 * bucket_size - 1, D]` normalized relative embeddings.
             buckets: `[T, T]` int64, row of `relative` for each query and key.
             positions: `[M]` int64, flat in `B * T`, where the result is wanted; None for everywhere.
+            probabilities: the attention probabilities `[B, heads, T, T]` are appended to this list, after dropout; the
+                eager form computes them, whatever `kernels` says.
 
         Returns:
             `[B, T, D]`, or `[M, D]` at `positions`.
@@ -123,14 +127,17 @@ class Attention(nn.Module):
         query_key = self.in_proj_qk(x).unflatten(-1, (2, self.heads, self.head_size))
         value = self.in_proj_v(x).unflatten(-1, (self.heads, self.head_size))
         position = self.in_proj_qk(self.dropout(relative)).unflatten(-1, (2, self.heads, self.head_size))
-        kernels = resolve_kernels(self.kernels, x)
+        kernels = "eager" if probabilities is not None else resolve_kernels(self.kernels, x)
         dropout = self.attention_dropout if self.training else 0.0
-        if kernels == "triton" and supported(query_key, len(position)):
-            mask = None if padding is None else padding.flatten(1)
-            context = triton_attention(query_key, value, position, by_distance(buckets), mask, self.scale, dropout)
+        if kernels == "triton" and is_padding(mask) and supported(query_key, len(position)):
+            padding = None if mask is None else mask.flatten(1)
+            context = triton_attention(query_key, value, position, by_distance(buckets), padding, self.scale, dropout)
+        elif kernels == "eager":
+            context, found = plain_attention(query_key, value, position, buckets, mask, self.scale, dropout)
+            if probabilities is not None:
+                probabilities.append(found)
         else:
-            attend = plain_attention if kernels == "eager" else torch_attention
-            context = attend(query_key, value, position, buckets, padding, self.scale, dropout)
+            context = torch_attention(query_key, value, position, buckets, mask, self.scale, dropout)
         context = context.flatten(2)
         if positions is not None:
             context = context.flatten(0, 1).index_select(0, positions)
@@ -142,10 +149,10 @@ def plain_attention(
     value: Tensor,
     position: Tensor,
     buckets: Tensor,
-    padding: Tensor | None,
+    mask: Tensor | None,
     scale: float,
     dropout: float = 0.0,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Attend, written out.
 
     Args:
@@ -153,17 +160,23 @@ def plain_attention(
         value: `[B, T, heads, head_size]`.
         position: `[R, 2, heads, head_size]` queries, then keys, of the relative embeddings.
         buckets: `[T, T]` int64, row of `position` for each query and key.
-        padding: `[B, 1, 1, T]` bool, True at padded keys, or None.
+        mask: as `Attention.forward` takes it.
         scale: factor of all scores.
         dropout: share of the attention probabilities that is dropped.
 
     Returns:
-        `[B, T, heads, head_size]`.
+        The result `[B, T, heads, head_size]`, 0 for queries that may read no key, and the probabilities
+        `[B, heads, T, T]`.
     """
     query, key = query_key.transpose(1, 3).unbind(2)
     query_position, key_position = (position * scale).transpose(0, 2).unbind(1)
     bias = bias_by_bucket(query, key, query_position, key_position, buckets)
-    return softmax_attention(query, key, value, masked(bias, padding), scale, dropout)
+    scores = apply_mask(query @ key.transpose(-1, -2) * scale + bias, mask)
+    probabilities = torch.softmax(scores, dim=-1)
+    if mask is not None:
+        probabilities = probabilities.masked_fill(without_keys(mask), 0.0)
+    probabilities = drop(probabilities, dropout, True, "eager")
+    return (probabilities @ value.transpose(1, 2)).transpose(1, 2), probabilities
 
 
 def torch_attention(
@@ -171,42 +184,31 @@ def torch_attention(
     value: Tensor,
     position: Tensor,
     buckets: Tensor,
-    padding: Tensor | None,
+    mask: Tensor | None,
     scale: float,
     dropout: float = 0.0,
 ) -> Tensor:
-    """The same as `plain_attention`, in whatever torch offers that is faster."""
-    if uses_cpu_attention(query_key):
-        return CpuAttention.apply(query_key, value, position, buckets, padding, scale, dropout)
+    """The result of `plain_attention`, by the fastest of torch's operators."""
+    if is_padding(mask) and uses_cpu_attention(query_key):
+        return CpuAttention.apply(query_key, value, position, buckets, mask, scale, dropout)
     query, key = query_key.transpose(1, 3).unbind(2)
     # Sequences so short that there are fewer distances than buckets need no look-up.
     look_up = bias_by_distance if 2 * len(buckets) - 1 <= len(position) else bias_by_bucket
     query_position, key_position = (position * scale).transpose(0, 2).unbind(1)
-    bias = masked(look_up(query, key, query_position, key_position, buckets), padding)
+    bias = apply_mask(look_up(query, key, query_position, key_position, buckets), mask)
     # The CPU's fused kernel has no gradient for a bias; what torch falls back to is slower than the plain form.
     if bias.requires_grad and not bias.is_cuda:
-        return softmax_attention(query, key, value, bias, scale, dropout, "torch")
-    fused = F.scaled_dot_product_attention(query, key, value.transpose(1, 2), bias, dropout, scale=scale)
-    return fused.transpose(1, 2)
+        probabilities = torch.softmax(query @ key.transpose(-1, -2) * scale + bias, dim=-1)
+        context = drop(probabilities, dropout, True, "torch") @ value.transpose(1, 2)
+    else:
+        context = F.scaled_dot_product_attention(query, key, value.transpose(1, 2), bias, dropout, scale=scale)
+    return (context if mask is None else context.masked_fill(without_keys(mask), 0.0)).transpose(1, 2)
 
 
 def uses_cpu_attention(query_key: Tensor) -> bool:
-    """Whether `CpuAttention` is what computes `torch_attention`: where gradients are wanted, in wide numbers."""
+    """Whether `torch_attention` may use `CpuAttention`: on a CPU with gradients, in float32 or float64, uncompiled."""
     wide = query_key.device.type == "cpu" and query_key.dtype in (torch.float32, torch.float64)
     return wide and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-
-def softmax_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float, dropout: float, kernels: str = "eager"
-) -> Tensor:
-    """`[B, heads, T, head_size]` queries and keys, `[B, T, heads, head_size]` values -> as the values."""
-    probabilities = torch.softmax(query @ key.transpose(-1, -2) * scale + bias, dim=-1)
-    return (drop(probabilities, dropout, True, kernels) @ value.transpose(1, 2)).transpose(1, 2)
-
-
-def masked(bias: Tensor, padding: Tensor | None) -> Tensor:
-    """The lowest finite score at padded keys."""
-    return bias if padding is None else bias.masked_fill(padding, torch.finfo(bias.dtype).min)
 
 
 def bias_by_bucket(query: Tensor, key: Tensor, query_position: Tensor, key_position: Tensor, buckets: Tensor) -> Tensor:

@@ -17,7 +17,10 @@ from .kernels import require_first_derivative
 
 
 class CpuAttention(torch.autograd.Function):
-    """Arguments and result of `apply` are those of `attention.plain_attention`; float32 and float64."""
+    """Attention as `attention.plain_attention` computes it, in float32 or float64, with one derivative.
+
+    Arguments of `apply` are those of `plain_attention`, the mask being `[B, 1, 1, T]` bool or None.
+    """
 
     @staticmethod
     def forward(
@@ -54,6 +57,9 @@ class CpuAttention(torch.autograd.Function):
             lowest = torch.zeros_like(padding, dtype=scores.dtype).masked_fill_(padding, torch.finfo(scores.dtype).min)
             scores.view(heads, batch, length, length).add_(lowest.view(1, batch, 1, length))
         probabilities = torch.softmax(scores, dim=-1)
+        if padding is not None and (without_keys := padding.all(-1).flatten()).any():
+            # A sequence of padding attends to nothing, as in `attention.plain_attention`.
+            probabilities.view(heads, batch, length, length)[:, without_keys] = 0.0
         kept = draw_kept(probabilities.shape, levels) if levels else None
         dropped = probabilities if kept is None else torch.mul(probabilities, kept, out=scores)
         context = torch.bmm(dropped, value)

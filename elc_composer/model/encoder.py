@@ -87,11 +87,12 @@ class ElcLayer(nn.Module):
     def forward(
         self,
         states: tuple[Tensor, ...],
-        padding: Tensor | None,
+        mask: Tensor | None,
         relative: Tensor,
         buckets: Tensor,
         links: Links = (),
         positions: Tensor | None = None,
+        probabilities: list[Tensor] | None = None,
     ) -> tuple[Tensor, Links]:
         """`layer + 1` tensors `[B, T, D]` -> `[B, T, D]`, and the next layer's `links`.
 
@@ -102,7 +103,7 @@ class ElcLayer(nn.Module):
         x = states[-1]
         if self.rule.learned:
             x, links = linked_mix(states, self.prev_layer_weights, links, self.readers, self.kernels)
-        attended = self.attention(x, padding, relative, buckets, positions)
+        attended = self.attention(x, mask, relative, buckets, positions, probabilities)
         if positions is not None:
             x = x.flatten(0, 1).index_select(0, positions)
         summed = x + attended if self.rule.mlp_reads_input else attended
@@ -124,12 +125,18 @@ class Encoder(nn.Module):
             self.prev_layer_weights = nn.Parameter(torch.empty(config.num_hidden_layers + 1))
 
     def forward(
-        self, embedded: Tensor, padding: Tensor | None, relative: Tensor, positions: Tensor | None = None
+        self,
+        embedded: Tensor,
+        mask: Tensor | None,
+        relative: Tensor,
+        positions: Tensor | None = None,
+        probabilities: list[Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
         """`[B, T, D]` -> L+1 states `[B, T, D]`, and the final mix as one more where the variant has it.
 
         With `positions` `[M]`, flat in `B * T`, the last of these is `[M, D]`: what the head reads there. Nobody reads
-        the last layer's output elsewhere, so it is not computed.
+        the last layer's output elsewhere, so it is not computed. Each layer appends its attention probabilities to
+        the list `probabilities`, if given.
         """
         buckets = self.relative_positions(embedded.shape[1])
         states = [embedded]
@@ -142,7 +149,7 @@ class Encoder(nn.Module):
 
         for number, layer in enumerate(self.layers, start=1):
             wanted = positions if number == len(self.layers) else None
-            output, links = layer(readable(), padding, relative, buckets, links, wanted)
+            output, links = layer(readable(), mask, relative, buckets, links, wanted, probabilities)
             detached.append(states[-1].detach())
             states.append(output)
         if hasattr(self, "prev_layer_weights"):

@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from .attention import RelativePositions
+from .attention_mask import prepare_mask
+from .call_arguments import WantedOutputs, refuse_token_types
 from .configuration_elc import ElcConfig
 from .dropout import Dropout
 from .encoder import ElcLayer, Embedding, Encoder
@@ -76,31 +78,68 @@ class ElcModel(PreTrainedModel):
         self.embedding.word_embedding = value
 
     def encode(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        probabilities: list[Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
         """All states `[B, T, D]`: embedding output, each layer's output, and the head's mix where the variant has one.
 
         Args:
             input_ids: `[B, T]` int64.
-            attention_mask: `[B, T]`, nonzero at real tokens; None means that all are.
+            attention_mask: `[B, T]`, nonzero at real tokens; or a dense mask, see `prepare_mask`. None keeps all.
             positions: `[M]` int64, flat in `B * T`: compute the last state there only, `[M, D]`.
+            probabilities: each layer's attention probabilities `[B, heads, T, T]` are appended to this list.
+
+        Raises:
+            ValueError: a mask of another shape or dtype.
         """
-        padding = None if attention_mask is None else ~attention_mask.bool()[:, None, None, :]
+        batch, length = input_ids.shape
+        mask = prepare_mask(attention_mask, batch, length, self.config.num_attention_heads)
         embedded, relative = self.embedding(input_ids)
-        return self.transformer(embedded, padding, relative, positions=positions)
+        # By name: callbacks that measure mixes look for `positions` among the keyword arguments.
+        return self.transformer(embedded, mask, relative, positions=positions, probabilities=probabilities)
 
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **kwargs: Any,
-    ) -> BaseModelOutput:
-        """Last hidden state `[B, T, D]`, and all of them if asked for; arguments as in `encode`."""
-        states = self.encode(input_ids, attention_mask)
-        kept: Any = states if output_hidden_states else None
-        return BaseModelOutput(last_hidden_state=cast(Any, states[-1]), hidden_states=kept)
+    ) -> BaseModelOutput | tuple[Any, ...]:
+        """Last hidden state `[B, T, D]`; on request all states and the attention probabilities.
+
+        Args:
+            input_ids: `[B, T]` int64.
+            attention_mask: as in `encode`.
+            token_type_ids: zeros or None; tokenizers give them, the model has only one type.
+            output_attentions: return `attentions`, one `[B, heads, T, T]` a layer; attention then takes its eager form.
+            output_hidden_states: return `hidden_states`, L+1 tensors `[B, T, D]` (one more where the head has a mix).
+            return_dict: False for a tuple of what is not None. These three default to the config's values.
+
+        Raises:
+            ValueError: a mask of another shape or dtype, or token types other than 0.
+        """
+        refuse_token_types(token_type_ids)
+        wanted = self.wanted_outputs(output_attentions, output_hidden_states, return_dict)
+        probabilities: list[Tensor] | None = [] if wanted.attentions else None
+        states = self.encode(input_ids, attention_mask, probabilities=probabilities)
+        output = BaseModelOutput(last_hidden_state=cast(Any, states[-1]), **wanted.extras(states, probabilities))
+        return output if wanted.as_dict else output.to_tuple()
+
+    def wanted_outputs(
+        self, attentions: bool | None, hidden_states: bool | None, as_dict: bool | None
+    ) -> WantedOutputs:
+        """What a call returns: its arguments, or the config's values where they are None."""
+        config = self.config
+        return WantedOutputs(
+            config.output_attentions if attentions is None else attentions,
+            config.output_hidden_states if hidden_states is None else hidden_states,
+            config.return_dict if as_dict is None else as_dict,
+        )
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -148,6 +187,8 @@ def fill_whole(parameter: Tensor, fill: Callable[[Tensor], object]) -> None:
 class ElcForMaskedLM(ElcModel):
     """ELC-BERT with its masked-language-model head; parameters are named as in the published checkpoints."""
 
+    accepts_loss_kwargs = True
+    """Tells transformers' Trainer to pass `num_items_in_batch`."""
     # transformers 4 reads the keys, 5 the whole.
     _tied_weights_keys: Any = {  # noqa: RUF012
         "classifier.nonlinearity.5.weight": "embedding.word_embedding.weight"
@@ -171,43 +212,55 @@ class ElcForMaskedLM(ElcModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        output_hidden_states: bool | None = None,
+        token_type_ids: Tensor | None = None,
         masked_positions: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **kwargs: Any,
-    ) -> MaskedLMOutput:
-        """Predict tokens.
+    ) -> MaskedLMOutput | tuple[Any, ...]:
+        """Predict tokens; unnamed arguments are those of `ElcModel.forward`.
 
         Args:
             input_ids: `[B, T]` int64.
             attention_mask: `[B, T]`, nonzero at real tokens; None means that all are.
             labels: `[B, T]` int64, -100 where nothing is predicted.
-            output_hidden_states: return all states, too.
+            token_type_ids: zeros or None.
             masked_positions: `[M]` int64, distinct positions in the flattened `[B * T]` at which alone the head runs;
-                so does what follows attention in the last layer, unless all states are asked for.
-            return_dict: taken for transformers' sake; the result is always a MaskedLMOutput.
-            **kwargs: further inputs of tokenizers (such as `token_type_ids`), which the model has no use for.
+                so does what follows attention in the last layer, unless states or attentions are asked for.
+            num_items_in_batch: labelled positions of all microbatches of a step, which the loss is divided by in
+                place of its own count. transformers' Trainer gives it, so that accumulated gradients add up to those
+                of one batch.
+            output_attentions: as in `ElcModel.forward`.
+            output_hidden_states: as in `ElcModel.forward`.
+            return_dict: as in `ElcModel.forward`.
 
         Returns:
             `logits` `[B, T, V]`, or `[M, V]` with `masked_positions`; `loss`, the mean cross-entropy in nats over
-            labelled positions, if labels were given; `hidden_states`, L+1 tensors `[B, T, D]` (one more where the head
-            has a mix).
+            labelled positions, if labels were given; `hidden_states` and `attentions` on request.
+
+        Raises:
+            ValueError: a mask of another shape or dtype, or token types other than 0.
         """
-        # The plain form computes all of it, and picks.
-        everywhere = output_hidden_states or resolve_kernels(self.config.kernels, input_ids) == "eager"
-        states = self.encode(input_ids, attention_mask, None if everywhere else masked_positions)
+        refuse_token_types(token_type_ids)
+        wanted = self.wanted_outputs(output_attentions, output_hidden_states, return_dict)
+        # The eager form computes everything, and picks.
+        whole = wanted.hidden_states or wanted.attentions or resolve_kernels(self.config.kernels, input_ids) == "eager"
+        probabilities: list[Tensor] | None = [] if wanted.attentions else None
+        states = self.encode(input_ids, attention_mask, None if whole else masked_positions, probabilities)
         x = states[-1]
         if masked_positions is not None:
-            x = x.flatten(0, 1).index_select(0, masked_positions) if everywhere else x
+            x = x.flatten(0, 1).index_select(0, masked_positions) if whole else x
             labels = None if labels is None else labels.flatten().index_select(0, masked_positions)
         logits = self.classifier(x)
         loss = None
         if labels is not None:
-            # A sum over a count of at least one: a microbatch without labels has loss 0, not NaN.
             total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum")
-            loss = total / (labels != -100).sum().clamp(min=1)
-        kept: Any = states if output_hidden_states else None
-        return MaskedLMOutput(loss=cast(Any, loss), logits=logits, hidden_states=kept)
+            count = (labels != -100).sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+            # At least one: without any label the loss is 0, not NaN.
+            loss = total / count.clamp(min=1)
+        output = MaskedLMOutput(loss=cast(Any, loss), logits=logits, **wanted.extras(states, probabilities))
+        return output if wanted.as_dict else output.to_tuple()
 
     def estimate_flops(self, batch_size: int, length: int, predicted: int | None = None) -> int:
         """Floating-point operations of one training step: matrix products only, backward at twice the forward.

@@ -1,8 +1,8 @@
 """Triton kernels of disentangled attention, forward and backward; `triton_attention` launches them.
 
-All three kinds of score share one scale, so they are added before it is applied: the biases, looked up by bucket, are
-where the product of queries and keys starts to accumulate. They stand in `TABLE`, `[2, H, B, T, BLOCK_R]`: every query
-with the positions' keys, then every key with the positions' queries, for all buckets (and zeros up to a power of two).
+All three kinds of score share one scale and are added before it is applied: the position scores, looked up by bucket,
+are the initial accumulator of the product of queries and keys. `TABLE`, `[2, H, B, T, BLOCK_R]`, holds them for all
+buckets (zeros up to a power of two): each query with the positions' keys, then each key with the positions' queries.
 """
 
 from __future__ import annotations
@@ -40,16 +40,18 @@ def real_keys(PADDING, offs_n, length, HAS_PADDING: tl.constexpr):
 def position_bias(BY_QUERY, BY_KEY, BUCKETS, offs_m, offs_n, T, BLOCK_R: tl.constexpr):
     """`[M, N]` content-to-position plus position-to-content scores.
 
-    The second is looked up transposed: a warp then reads few rows of either table, and the way into the matrix
-    product's layout passes through shared memory in any case.
+    Triton (3.3 and 3.6) lays the 32 lanes of a warp along the first dimension of these look-ups. Each table's row is
+    therefore the second dimension: a warp reads one row, which is one or two cache lines, where it would read from 32
+    rows otherwise. Content-to-position scores are transposed for it; the conversion to the matrix product's layout
+    passes through shared memory in any case.
     """
     query = tl.minimum(offs_m, T - 1)
     key = tl.minimum(offs_n, T - 1)
-    bucket = tl.load(BUCKETS + (query[:, None] - key[None, :] + T - 1))
-    by_query = tl.load(BY_QUERY + (query[:, None] * BLOCK_R + bucket))
     bucket = tl.load(BUCKETS + (query[None, :] - key[:, None] + T - 1))
-    by_key = tl.load(BY_KEY + (key[:, None] * BLOCK_R + bucket))
-    return by_query.to(tl.float32) + tl.trans(by_key).to(tl.float32)
+    by_query = tl.load(BY_QUERY + (query[None, :] * BLOCK_R + bucket))
+    bucket = tl.load(BUCKETS + (query[:, None] - key[None, :] + T - 1))
+    by_key = tl.load(BY_KEY + (key[None, :] * BLOCK_R + bucket))
+    return tl.trans(by_query).to(tl.float32) + by_key.to(tl.float32)
 
 
 @jit

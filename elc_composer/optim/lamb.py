@@ -1,4 +1,4 @@
-"""LAMB for whole and for sharded parameters, without waiting for the device."""
+"""LAMB optimizer for whole and sharded parameters, without synchronization between host and device."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 
 from elc_composer.common.errors import ConfigError
-from elc_composer.optim.lamb_foreach import Part, foreach_lamb_update
-from elc_composer.optim.lamb_reference import LambSettings, plain_lamb_update
-from elc_composer.optim.shards import local_gradient, local_part, placement_of
-
-IMPLEMENTATIONS = ("auto", "foreach", "plain")
+from elc_composer.optim.lamb_foreach import LambSettings, Part, foreach_lamb_update
+from elc_composer.optim.placement import local_gradient, local_part, placement_of
 
 
 class Lamb(torch.optim.Optimizer):
-    """LAMB (You et al. 2020, arXiv:1904.00962) as ELC-BERT was trained with.
+    """LAMB (You et al. 2020, arXiv:1904.00962) as in the published training of ELC-BERT.
 
     update = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay * param, and
     param -= lr * ratio * update, where ratio = ||param|| / ||update|| over the whole parameter in groups with positive
@@ -25,8 +22,8 @@ class Lamb(torch.optim.Optimizer):
 
     Parameters may be whole, DTensors (FSDP2, tensor parallel) or FSDP1's local slices (`use_orig_params=True`); in the
     sharded cases squared norms are summed over ranks in one all-reduce a step, so every rank must call `step` alike.
-    Nothing in a step waits for the device: `step` counts are CPU tensors, as in torch's own optimizers. Gradients that
-    are not finite are not looked for; they reach the parameters as they would in torch's Adam.
+    No step synchronizes with the device: `step` counts are CPU tensors, as in torch's own optimizers. NaN and infinity
+    in gradients are not detected; they reach the parameters as in torch's Adam.
 
     Args:
         params: parameters or parameter groups (see `parameter_groups`).
@@ -34,11 +31,10 @@ class Lamb(torch.optim.Optimizer):
         betas: decay of the running means of gradient and squared gradient, in [0, 1).
         eps: added outside the root, >= 0.
         weight_decay: decoupled decay, >= 0.
-        implementation: "foreach" (few launches for all parameters), "plain" (parameter by parameter as the formula
-            reads; whole parameters only) or "auto" (foreach).
 
     Raises:
-        ConfigError: a value out of its range, or parameters that the implementation cannot step.
+        ConfigError: a value out of its range, sparse gradients, or parameters whose own norm is not known (FSDP1
+            without `use_orig_params`).
     """
 
     def __init__(
@@ -48,14 +44,8 @@ class Lamb(torch.optim.Optimizer):
         betas: Sequence[float] = (0.9, 0.98),
         eps: float = 1e-6,
         weight_decay: float = 0.1,
-        implementation: str = "auto",
     ) -> None:
-        if implementation not in IMPLEMENTATIONS:
-            raise ConfigError(
-                f"Lamb: implementation is {implementation!r}; it must be one of {', '.join(IMPLEMENTATIONS)}"
-            )
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
-        self.implementation = implementation
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -67,7 +57,7 @@ class Lamb(torch.optim.Optimizer):
         super().__setstate__(state)
         for values in self.state.values():
             if "step" in values:
-                # Checkpoint loaders put it on the parameter's device, where reading it would stall every step.
+                # Checkpoint loaders move it to the parameter's device; reading it there would synchronize every step.
                 values["step"] = torch.as_tensor(values["step"], dtype=torch.float32).cpu()
 
     @torch.no_grad()
@@ -84,15 +74,11 @@ class Lamb(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        parts = [part for group in self.param_groups for part in self._parts(group)]
-        if self.implementation == "plain":
-            _plain_step(parts)
-        else:
-            foreach_lamb_update(parts)
+        foreach_lamb_update([part for group in self.param_groups for part in self._parts(group)])
         return loss
 
     def _parts(self, group: dict[str, Any]) -> list[Part]:
-        """What this rank holds of the group's parameters that have a gradient here or may have one elsewhere."""
+        """This rank's parts of the group's parameters that have a gradient here or may have one on another rank."""
         beta1, beta2 = group["betas"]
         settings = LambSettings(float(group["lr"]), beta1, beta2, group["eps"], group["weight_decay"])
         parts = []
@@ -103,7 +89,7 @@ class Lamb(torch.optim.Optimizer):
                     parts.append(Part(local_part(param), None, settings, placement))
                 continue
             if param.grad.is_sparse:
-                raise ConfigError("Lamb takes dense gradients only; give the embedding sparse=False")
+                raise ConfigError("Lamb supports dense gradients only; create the embedding with sparse=False")
             state = self.state[param]
             if not state:
                 # Not the default dtype: bfloat16 counts to 256 only.
@@ -113,15 +99,6 @@ class Lamb(torch.optim.Optimizer):
             local_state = {name: local_part(value) for name, value in state.items()}
             parts.append(Part(local_part(param), local_gradient(param), settings, placement, local_state))
         return parts
-
-
-def _plain_step(parts: list[Part]) -> None:
-    for part in parts:
-        if part.placement.groups:
-            raise ConfigError("Lamb: implementation 'plain' steps whole parameters only; use 'foreach' under FSDP")
-        if part.grad is not None:
-            state, step = part.state, part.state["step"].add_(1).item()
-            plain_lamb_update(part.param, part.grad, state["exp_avg"], state["exp_avg_sq"], step, part.settings)
 
 
 def _check(group: dict[str, Any]) -> None:

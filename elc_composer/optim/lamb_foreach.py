@@ -1,4 +1,4 @@
-"""LAMB for many parameters at once, whole or sharded: few kernels, at most one all-reduce, no wait for the device.
+"""One LAMB step of many parameters, whole or sharded: few kernels, at most one all-reduce per process group.
 
 With c = (1 - beta1^t) / sqrt(1 - beta2^t), the Adam direction is (m / (sqrt(v) + eps * sqrt(1 - beta2^t))) / c. Working
 with c times the update, and dividing its norm by c, saves one pass over memory for each bias correction.
@@ -13,15 +13,26 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from elc_composer.optim.lamb_reference import LambSettings
-from elc_composer.optim.shards import Placement, sum_over_ranks
+from elc_composer.optim.placement import Placement, sum_over_ranks
+
+
+@dataclass(frozen=True)
+class LambSettings:
+    """Settings of one step of one parameter group; see `Lamb`."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
 
 
 @dataclass
 class Part:
-    """What this rank holds of one parameter, and the state that belongs to it.
+    """This rank's part of one parameter, and its optimizer state.
 
-    `grad` is None where this rank holds no gradient but others may: then the part only adds to the parameter's norm.
+    `grad` is None if this rank has no gradient but others may have one: the part then only adds to the parameter's
+    norm.
     """
 
     param: Tensor
@@ -35,7 +46,7 @@ class Part:
 
 @dataclass
 class _Bucket:
-    """Parts that one multi-tensor kernel can step: same settings, device, type and step count."""
+    """Parts that one multi-tensor kernel can step: equal settings, device, dtype and step count."""
 
     parts: list[Part]
     settings: LambSettings
@@ -49,11 +60,11 @@ class _Bucket:
 
     @property
     def scale(self) -> float:
-        """How many times the update `scaled_updates` are."""
+        """Factor between `scaled_updates` and the updates: c of the module's docstring."""
         return (1 - self.settings.beta1**self.step) / math.sqrt(1 - self.settings.beta2**self.step)
 
     def update_moments(self) -> None:
-        """Move the running means on; then step the parameters without weight decay, or form the others' updates."""
+        """Update the running means; then step parameters without weight decay, or compute the updates of the others."""
         settings = self.settings
         grads = [part.grad for part in self.parts if part.grad is not None]
         means = [part.state["exp_avg"] for part in self.parts]
@@ -72,14 +83,14 @@ class _Bucket:
         self.norms = torch.stack([_norms(self.params), _norms(self.scaled_updates) / self.scale])
 
     def share_norms(self) -> None:
-        """Hand the sharded parts' squared norms out, to be summed over ranks."""
+        """Give each sharded part its squared norms, so that they can be summed over ranks."""
         if self.norms is not None:
             for part, squared in zip(self.parts, self.norms.square().unbind(1)):
                 if part.placement.groups:
                     part.squared_norms = squared
 
     def apply(self) -> None:
-        """Step the parameters with weight decay, by each one's trust ratio."""
+        """Step the parameters with weight decay, each scaled by its trust ratio."""
         if self.norms is None:
             return
         norms = self.norms

@@ -1,4 +1,4 @@
-"""Which parameters decay: all but biases, norms, embeddings and layer weights."""
+"""Parameter groups with and without weight decay: biases, norms, embeddings and layer weights do not decay."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ WRAPPERS = frozenset({"_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_or
 
 
 def plain_name(name: str) -> str:
-    """`name` without what wrapping modules put into it."""
+    """Parameter name without the components that wrapping modules add."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def decays(module: nn.Module, leaf: str) -> bool:
     """Whether weight decay applies to parameter `leaf` of the module that holds it.
 
-    Embeddings and norms are known by the module's type (a norm by its class name, since every library has its own),
-    the others by the parameter's name: `bias`, `..._embedding(s)`, `..._layer_weights`. Shapes say nothing: FSDP1's
-    are flat.
+    Embeddings and norms are recognized by the module's type (norms by class name, since every library has its own),
+    the others by the parameter's name: `bias`, `..._embedding(s)`, `..._layer_weights`. Shapes are not used: those of
+    FSDP1 are flat.
     """
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return False
@@ -31,15 +31,15 @@ def decays(module: nn.Module, leaf: str) -> bool:
 
 
 def no_decay_names(model: nn.Module) -> list[str]:
-    """Plain names of the trained parameters without weight decay, a tied one once, in the model's order."""
+    """Names of the trained parameters without weight decay, in the model's order; tied parameters appear once."""
     return [name for name, param, decay in _walk(model) if not decay]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for an optimizer: parameters with `weight_decay` and those with none; empty groups are left out.
+    """Two optimizer groups: parameters with `weight_decay` and parameters without; empty groups are left out.
 
-    Parameters that need no gradient are in neither. A tied parameter counts once, and decays only if it would in all
-    its places: an output matrix tied to the word embedding does not.
+    Frozen parameters are in neither. A tied parameter appears once, and decays only if it would decay in each of its
+    modules: an output matrix tied to the word embedding does not.
     """
     walked = list(_walk(model))
     groups = [

@@ -1,8 +1,8 @@
-"""Learning-rate schedule: one multiplier a step of the whole run, whatever stages the run is cut into.
+"""Learning-rate schedule over all steps of a run, independent of its stages.
 
-Composer's `CosineAnnealingWithWarmupScheduler` has the published curve, but Composer 0.32's trainer asks a
-`ComposerScheduler` for the next rate before it advances the clock: steps 0 and 1 both get multiplier 0, later ones
-their predecessor's. Torch's `LambdaLR` counts for itself: step s gets multiplier s. Composer drives and saves it alike.
+Composer's `CosineAnnealingWithWarmupScheduler` has the published curve, but the trainer of Composer 0.32.1 asks a
+`ComposerScheduler` for the next rate before it advances its clock: steps 0 and 1 both get multiplier 0, and each later
+step the one of the step before. Torch's `LambdaLR` counts steps itself, and Composer saves and restores it, too.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class ScheduleConfig:
     """Multiplier of the learning rate: linear warm-up from 0 to 1, then decay to `floor` at the end of the run."""
 
     name: str = "cosine"
-    """Decay after the warm-up: `cosine`, `linear` or `constant` (no decay)."""
+    """Decay after the warm-up: `cosine`, `linear` or `constant` (stays at 1)."""
     warmup_fraction: float = 0.016
-    """Warm-up as a share of the run's optimizer steps."""
+    """Warm-up as a share of all steps."""
     warmup_steps: int | None = None
-    """Warm-up in optimizer steps; null: `warmup_fraction` decides."""
+    """Warm-up in steps; replaces `warmup_fraction`."""
     floor: float = 0.1
     """Multiplier at the end of the run."""
 
@@ -36,7 +36,7 @@ def count_warmup_steps(config: ScheduleConfig, total_steps: int) -> int:
     """Optimizer steps before the multiplier reaches 1.
 
     Raises:
-        ConfigError: the warm-up does not fit into `total_steps`.
+        ConfigError: the warm-up is longer than `total_steps`, or negative.
     """
     if config.warmup_steps is not None:
         steps, name = config.warmup_steps, "warmup_steps"
@@ -50,20 +50,20 @@ def count_warmup_steps(config: ScheduleConfig, total_steps: int) -> int:
 
 
 def check_schedule(config: ScheduleConfig, total_steps: int) -> None:
-    """Raise a ConfigError if the schedule cannot run over `total_steps` optimizer steps."""
+    """Raise a ConfigError if the settings are invalid for `total_steps` optimizer steps."""
     if config.name not in SCHEDULES:
         raise ConfigError(f"schedule.name is {config.name!r}; it must be one of {', '.join(SCHEDULES)}")
     if not 0 <= config.floor <= 1:
         raise ConfigError(f"schedule.floor is {config.floor}; it must lie between 0 and 1")
     if total_steps < 1:
-        raise ConfigError(f"a schedule over {total_steps} steps is empty; the run needs at least one")
+        raise ConfigError(f"the schedule has {total_steps} steps; it needs at least 1")
     count_warmup_steps(config, total_steps)
 
 
 def lr_multiplier(config: ScheduleConfig, step: int, total_steps: int) -> float:
-    """What optimizer step `step`, from 0, multiplies the peak learning rate by; constant beyond the run's end.
+    """Multiplier of the peak learning rate at optimizer step `step`, counted from 0; constant after the run's end.
 
-    Step 0 of a warm-up has 0, as published; the floor is reached at `total_steps`, one step after the last.
+    Step 0 of a warm-up has multiplier 0, as published; `floor` is reached at `total_steps`, one step after the last.
     """
     warmup = count_warmup_steps(config, total_steps)
     if step < warmup:
@@ -77,13 +77,13 @@ def lr_multiplier(config: ScheduleConfig, step: int, total_steps: int) -> float:
 
 
 def build_scheduler(config: ScheduleConfig, optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """A scheduler over the optimizer's groups, for `Trainer(schedulers=..., step_schedulers_every_batch=True)`.
+    """Build a scheduler for `Trainer(schedulers=..., step_schedulers_every_batch=True)`.
 
-    Composer steps torch's schedulers once an epoch unless it is told so. The optimizer's rates are those of step 0 when
-    this returns.
+    Without `step_schedulers_every_batch` Composer steps torch's schedulers once per epoch. On return the optimizer's
+    learning rates are those of step 0.
 
     Raises:
-        ConfigError: an unknown name or numbers out of range.
+        ConfigError: an unknown name or a number out of range.
     """
     check_schedule(config, total_steps)
     return LambdaLR(optimizer, lambda step: lr_multiplier(config, step, total_steps))

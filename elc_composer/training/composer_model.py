@@ -54,7 +54,9 @@ class ElcComposerModel(ComposerModel):
         # With smoothing, `loss` computes the training loss from the logits.
         labels = None if self.smooths() else batch["labels"]
         positions = label_positions(batch)
-        return self.model(batch["input_ids"], batch["attention_mask"], labels, masked_positions=positions)
+        return self.model(
+            batch["input_ids"], batch["attention_mask"], labels, masked_positions=positions, return_dict=True
+        )
 
     def smooths(self) -> bool:
         """Whether labels are smoothed now: in training only."""

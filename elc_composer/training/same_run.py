@@ -35,6 +35,8 @@ SHARES = ("split", "proportion", "repeat", "choose")
 EARLIER_VALUES: dict[str, dict[str, Any]] = {"masking": {"rules": "fitted"}}
 """Section, key and value, for keys whose default is not the behaviour of the versions that lack them. Other keys that a
 record lacks take their default."""
+REMOVED_KEYS = {"optimizer": ("implementation",)}
+"""Section and keys of earlier versions that did not change the steps: all forms of LAMB take the same ones."""
 KEPT = ("rules", "max_spans")
 """Masking keys whose defaults changed with the published rules."""
 
@@ -88,6 +90,9 @@ def _read(file: Path) -> dict[str, Any] | None:
     if not isinstance(saved, dict) or not saved:
         # An empty file is what a power cut leaves of a file that was not flushed to disk.
         return None
+    for section, keys in REMOVED_KEYS.items():
+        if isinstance(saved.get(section), dict):
+            saved[section] = {key: value for key, value in saved[section].items() if key not in keys}
     for section, values in EARLIER_VALUES.items():
         _fill(saved.get(section), values)
     _fill(saved, _as_recorded(RunConfig(run_name="", max_steps=0)))

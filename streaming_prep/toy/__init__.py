@@ -1,4 +1,4 @@
-"""A small English-like language with its own grammar, for trying the whole pipeline without any download."""
+"""A small English-like language with its own grammar, to try the whole pipeline without a download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The phrases of the toy grammar, drawn so that held-out combinations stay apart."""
+"""Random phrases of the toy grammar that keep held-out combinations apart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sentence:
 
 
 class Grammar:
-    """Draws phrases and sentences. `held` picks (noun, verb) from the held-out combinations; the corpus never does."""
+    """Draws phrases and sentences. With `held`, (noun, verb) is a held-out combination, as never in the corpus."""
 
     def __init__(self, draw: Draw, held_out: HeldOut) -> None:
         self.draw = draw
@@ -80,7 +80,7 @@ class Grammar:
         return Subject(head, self.modifier(kind, noun))
 
     def complement(self, verb: Verb, subject: Noun) -> Words:
-        """What follows the verb: its object where it takes one, else an adverb, a place or nothing."""
+        """The words after the verb: its object if it takes one, else an adverb, a place or nothing."""
         if verb in lex.SOCIAL:
             return self.phrase(self.other(subject)).words
         if verb in lex.HANDLING:
@@ -91,7 +91,7 @@ class Grammar:
         return self.draw.one(lex.ADVERBS) if ending == "adverb" else ()
 
     def predicate(self, verb: Verb, rest: Words, forms: Sequence[str] = FINITE) -> Predicate:
-        """The verb in one of the given forms, with what follows it."""
+        """The verb in one of the given forms, with the words after it."""
         form = self.draw.one(forms)
         if form == "present":
             return Predicate((verb.third, *rest), (verb.base, *rest))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun with both numbers; `unit` is what combinations are held out by (king and queen are one unit)."""
+    """A noun with both numbers. Combinations are held out for a `unit` (king and queen are one unit)."""
 
     singular: str
     plural: str
@@ -19,20 +19,20 @@ class Noun:
         return self.plural if plural else self.singular
 
     def pronoun(self, plural: bool) -> str:
-        """The subject pronoun that takes this noun up; only for kinds that `has_pronoun` in that number."""
+        """The subject pronoun for this noun; only if `has_pronoun` in that number."""
         return "they" if plural else {"m": "he", "f": "she", "animal": "it"}[self.kind]
 
     def reflexive(self, plural: bool) -> str:
-        """The reflexive that this noun binds; only for kinds that `has_pronoun` in that number."""
+        """The reflexive pronoun for this noun; only if `has_pronoun` in that number."""
         return "themselves" if plural else {"m": "himself", "f": "herself", "animal": "itself"}[self.kind]
 
     def has_pronoun(self, plural: bool) -> bool:
-        """Whether one pronoun alone fits: not for the singular of a person of either gender."""
+        """True if exactly one pronoun fits: not for the singular of a person of either gender."""
         return plural or self.kind in ("m", "f", "animal")
 
     @property
     def irregular(self) -> bool:
-        """Whether the plural is anything but the singular with -s or -es."""
+        """True if the plural is not the singular with -s or -es."""
         return self.plural not in (self.singular + "s", self.singular + "es")
 
 

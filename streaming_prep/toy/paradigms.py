@@ -12,7 +12,7 @@ from streaming_prep.toy import lexicon as lex
 from streaming_prep.toy.grammar import AGREEING, Sentence
 from streaming_prep.toy.lexicon import Noun
 from streaming_prep.toy.phrases import NounPhrase, Predicate, Subject, Words
-from streaming_prep.toy.sentences import NO, SentenceGrammar
+from streaming_prep.toy.sentence_grammar import NO, SentenceGrammar
 
 Turn = list[Sentence]
 Couple = list[tuple[Turn, Turn]]

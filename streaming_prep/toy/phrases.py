@@ -1,4 +1,4 @@
-"""Phrases that know their number, and the draws they come from; every clause respects the held-out combinations."""
+"""Phrases with their number, random draws, and the word combinations that are held out for minimal pairs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HELD_OUT_SHARE = 0.2
 
 
 class Draw:
-    """Seeded choices made from `random.Random.random` alone, the one method whose sequence Python promises to keep."""
+    """Seeded choices from `random.Random.random` alone: only its sequence is the same in all Python versions."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
@@ -71,7 +71,7 @@ class HeldOut:
             self._held.add((noun.unit, word))
 
     def holds(self, noun: Noun, word: str) -> bool:
-        """Whether the noun with this verb (base form) or adjective is kept from the corpus."""
+        """True if the noun with this verb (base form) or adjective is held out from the corpus."""
         return (noun.unit, word) in self._held
 
 
@@ -97,7 +97,7 @@ class NounPhrase:
 
 @dataclass(frozen=True)
 class Modifier:
-    """What may stand between a subject and its verb: `near NP`, `that NP verb` or `that verb NP`."""
+    """A modifier between a subject and its verb: `near NP`, `that NP verb` or `that verb NP`."""
 
     kind: str  # "prepositional", "object_relative", "subject_relative"
     phrase: NounPhrase
@@ -126,7 +126,7 @@ class Subject:
         return self.head.words + (self.modifier.words(self.head.plural) if self.modifier else ())
 
     def flipped(self) -> Subject:
-        """The same subject with every number turned round."""
+        """The same subject with singular and plural exchanged."""
         modifier = self.modifier and replace(self.modifier, phrase=self.modifier.phrase.flipped())
         return Subject(self.head.flipped(), modifier)
 

@@ -1,4 +1,4 @@
-"""Writes the toy language: a corpus in BabyLM's layout and minimal pairs whose sentences are not in it."""
+"""Write the toy language: a corpus in BabyLM's layout, and minimal pairs whose sentences are not in it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from elc_composer.common.errors import ConfigError, DataError
-from streaming_prep.toy.layout import CORPORA, gutenberg, word_count
-from streaming_prep.toy.pair_files import PARADIGMS, minimal_pairs
+from streaming_prep.toy.corpora import CORPORA, gutenberg, word_count
+from streaming_prep.toy.paradigm_table import PARADIGMS, minimal_pairs
 from streaming_prep.toy.paradigms import PairGrammar
 from streaming_prep.toy.phrases import Draw, HeldOut
-from streaming_prep.toy.sentences import SentenceGrammar
+from streaming_prep.toy.sentence_grammar import SentenceGrammar
 
 DEV_SHARE = 0.05
 PAIRS = 100
@@ -22,7 +22,7 @@ MOST_EXTRA_CHAPTERS = 200_000
 
 @dataclass(frozen=True)
 class ToyLanguage:
-    """Where a toy language lies and how large it is."""
+    """Paths and sizes of a written toy language."""
 
     corpus: Path
     """Folder of `<corpus>.train` and `<corpus>.dev`."""
@@ -35,17 +35,22 @@ class ToyLanguage:
 
 
 def write_toy_language(out: Path, seed: int = 0, words: int = 300_000, pairs_per_paradigm: int = PAIRS) -> ToyLanguage:
-    """Writes OUT/corpus, OUT/minimal_pairs and OUT/toy_language.json; the same seed gives the same bytes everywhere.
+    """Write OUT/corpus, OUT/minimal_pairs and OUT/toy_language.json; the same seed gives the same bytes everywhere.
 
-    `words` is the size of the `.train` files together (`.dev` adds a twentieth). Every word of the minimal pairs is in
-    the `.train` files; to that end a very small corpus comes out larger than asked. No corpus sentence combines a
-    subject with a verb, or an adjective with a noun, whose combination the pairs test. Raises ConfigError for sizes
-    that cannot be, DataError where a paradigm has fewer pairs than asked for.
+    Every word of the minimal pairs occurs in the `.train` files, so a very small corpus becomes larger than `words`. No
+    corpus sentence combines a subject with a verb, or an adjective with a noun, that the pairs test.
+
+    Args:
+        words: words of all `.train` files together; the `.dev` files add a twentieth.
+
+    Raises:
+        ConfigError: invalid sizes.
+        DataError: a paradigm has fewer pairs.
     """
     if words < 1:
-        raise ConfigError(f"words is {words}; a corpus needs at least 1")
+        raise ConfigError(f"words is {words}, must be at least 1")
     if pairs_per_paradigm < 2 or pairs_per_paradigm % 2:
-        raise ConfigError(f"pairs_per_paradigm is {pairs_per_paradigm}; pairs come in twos, so give an even number")
+        raise ConfigError(f"pairs_per_paradigm is {pairs_per_paradigm}, must be an even number of at least 2")
     held_out = HeldOut(seed)
     pairs = {
         paradigm.uid: minimal_pairs(
@@ -91,7 +96,7 @@ def words_of(texts: Iterable[str]) -> set[str]:
 
 
 def _chapters_with(missing: set[str], grammar: SentenceGrammar) -> tuple[str, int]:
-    """Chapters, each with a word not seen before, until none is missing, and how many words they have."""
+    """Chapters that together contain all missing words, and their number of words."""
     blocks: list[str] = []
     count = 0
     for _ in range(MOST_EXTRA_CHAPTERS):
@@ -102,7 +107,7 @@ def _chapters_with(missing: set[str], grammar: SentenceGrammar) -> tuple[str, in
             missing = missing - found
             blocks.append(text)
             count += word_count(sentences)
-    raise DataError(f"the grammar never says {', '.join(sorted(missing))}, which the minimal pairs need")
+    raise DataError(f"the grammar never produces {', '.join(sorted(missing))}, which the minimal pairs need")
 
 
 def _write(path: Path, text: str) -> None:

@@ -160,6 +160,21 @@ def test_what_cannot_be_sent_is_sent_with_the_next_one_or_named(
     assert 'Could not connect to the endpoint URL: "http://gone"' in reason
 
 
+def test_the_last_checkpoint_is_sent_again_at_the_end_of_the_run(
+    s3: LocalS3, place: str, tmp_path: Path, no_pauses: None
+) -> None:
+    bucket = Bucket(place)
+    outage = Outage(bucket)
+    outage.left = {"PutObject": ATTEMPTS}
+    mirror = Mirror(bucket, keep=-1)
+    mirror.submit(save(tmp_path / "ba2-rank0.pt"))
+    while not mirror.failed:
+        threading.Event().wait(0.01)
+    assert keys(s3) == []
+    assert mirror.finish() == {}
+    assert keys(s3) == ["runs/one/ba2-rank0.pt"]
+
+
 def test_a_bucket_that_fails_for_a_while_is_listed_and_tidied_all_the_same(
     s3: LocalS3, place: str, tmp_path: Path, no_pauses: None
 ) -> None:

@@ -36,7 +36,7 @@ def test_saved_at_every_interval_and_at_the_end_and_loaded_by_composer(tmp_path:
     whole = run(CheckpointWriter(tmp_path, "2ba", note=lambda step, path: noted.append(step)), steps=5)
     assert names(tmp_path) == {"ba2-rank0.pt", "ba4-rank0.pt", "ba5-rank0.pt"}
     assert noted == [2, 4, 5]
-    resumed = run(CheckpointWriter(tmp_path / "second", "9ba"), steps=5, load_path=str(tmp_path / "ba2-rank0.pt"))
+    resumed = run(CheckpointWriter(tmp_path / "new" / "run", "9ba"), steps=5, load_path=str(tmp_path / "ba2-rank0.pt"))
     for one, two in zip(whole.state.model.parameters(), resumed.state.model.parameters(), strict=True):
         assert torch.equal(one, two)
 
@@ -116,36 +116,6 @@ def test_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
         run(CheckpointWriter(tmp_path / "file" / "checkpoints", "2ba"))
 
 
-class Copies:
-    """Stands in for the thread that sends copies; never done with `slow`."""
-
-    def __init__(self, slow: str = "", failed: dict[Path, str] | None = None) -> None:
-        self.sent: list[str] = []
-        self.slow = slow
-        self.failed = failed or {}
-
-    def submit(self, path: Path) -> None:
-        self.sent.append(path.name)
-
-    def pending(self) -> set[Path]:
-        return {Path(self.slow)}
-
-    def finish(self) -> dict[Path, str]:
-        return self.failed
-
-
-def test_every_checkpoint_is_copied_and_kept_until_it_is_sent(tmp_path: Path) -> None:
-    copies: Any = Copies(slow="ba2-rank0.pt")
-    writer = CheckpointWriter(tmp_path, "1ba", keep=1, mirror=copies)
-    run(writer, steps=4)
-    assert copies.sent == [f"ba{step}-rank0.pt" for step in (1, 2, 3, 4)]
-    assert names(tmp_path) == {"ba2-rank0.pt", "ba4-rank0.pt"}
-    writer.finish()
-    copies.failed = {tmp_path / "ba4-rank0.pt": "access denied"}
-    with pytest.raises(DataError, match=r"ba4-rank0\.pt could not be sent to S3 \(access denied\)"):
-        writer.finish()
-
-
 def test_one_checkpoint_for_an_interval_that_ends_with_the_epoch_and_the_run(tmp_path: Path) -> None:
     noted: list[int] = []
     run(CheckpointWriter(tmp_path, "1ep", note=lambda step, path: noted.append(step)), steps=3)
@@ -167,3 +137,36 @@ def test_sharded_checkpoint_replaces_one_of_its_name(tmp_path: Path) -> None:
     publish(save_sharded(tmp_path / "new"), tmp_path / "ep0-ba2")
     assert names(tmp_path) == {"ep0-ba2"}
     assert not (tmp_path / "ep0-ba2" / "old").exists()
+
+
+class UploadsAtTheEnd:
+    """A mirror whose uploads end only in `finish`, some of them with a failure."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        self.submitted: list[Path] = []
+        self.finished = False
+        self.reasons = reasons
+
+    def submit(self, path: Path) -> None:
+        self.submitted.append(path)
+
+    def pending(self) -> set[Path]:
+        return set(self.submitted)
+
+    def finish(self) -> dict[Path, str]:
+        self.finished = True
+        return {path: self.reasons[path.name] for path in self.submitted if path.name in self.reasons}
+
+
+def test_the_end_of_a_run_waits_for_uploads_and_names_those_that_failed(tmp_path: Path) -> None:
+    mirror = UploadsAtTheEnd({"ba4-rank0.pt": "AccessDenied"})
+    writer = CheckpointWriter(tmp_path, "2ba", keep=1, mirror=mirror)  # type: ignore[arg-type]
+    run(writer, steps=4)
+    assert [path.name for path in mirror.submitted] == ["ba2-rank0.pt", "ba4-rank0.pt"]
+    assert names(tmp_path) == {"ba2-rank0.pt", "ba4-rank0.pt"}, "a checkpoint that is not uploaded yet stays"
+    with pytest.raises(DataError, match=r"ba4-rank0\.pt .*AccessDenied"):
+        writer.finish()
+    mirror.reasons, mirror.finished = {}, False
+    writer.finish()
+    assert mirror.finished
+    CheckpointWriter(tmp_path, "2ba").finish()

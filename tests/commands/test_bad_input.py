@@ -1,4 +1,4 @@
-"""Each bad input in the list gets one clear line and exit code 2; docs/bad_input.md shows them all."""
+"""Each invalid input in the list gives one line and exit code 2; docs/bad_input.md shows all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from tests.runs import prepare_toy
 
 SEEN: dict[str, Outcome] = {}
-"""Outcomes so far: the page takes those of the tests before it."""
+"""Outcomes of the tests before; the page test reuses them."""
 
 
 @pytest.fixture(scope="module")
@@ -32,4 +32,4 @@ def test_the_page_shows_what_is_said(toy: Path, tmp_path: Path) -> None:
     file = ROOT / "docs" / "bad_input.md"
     assert len({case.name for case in CASES}) == len(CASES) >= 25
     outcomes = {case.name: SEEN.get(case.name) or run(case, toy, tmp_path / case.name) for case in CASES}
-    assert file.read_text() == page(outcomes), "write it anew: python -m tests.bad_input > docs/bad_input.md"
+    assert file.read_text() == page(outcomes), "write it again: python -m tests.bad_input > docs/bad_input.md"

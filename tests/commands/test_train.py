@@ -1,4 +1,4 @@
-"""Runs as a user starts them: training, stages, evaluation, files, bad input. (test_resume.py kills runs.)"""
+"""Runs started through the command: training, stages, evaluation, files, errors. (test_resume.py kills runs.)"""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_dry_run_checks_and_trains_nothing(prepared: Path, vocab_size: int, tmp_
 def test_bad_input_leaves_the_caller_s_signals_and_shows_no_secret(
     prepared: Path, vocab_size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What each bad input is told: tests/commands/test_bad_input.py."""
+    """The message for each invalid input is tested in test_bad_input.py."""
     login, before = "loggers.mlflow.tracking_uri=https://me:hunter2@host/", signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as exit_:
         main([str(CONFIG), *tiny_overrides(prepared, tmp_path / "run", vocab_size), login])

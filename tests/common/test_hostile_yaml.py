@@ -40,7 +40,7 @@ CHAIN = "tags: [" + ", ".join([*(f"'${{tags.{n + 1}}}'" for n in range(5000)), "
         (b"lists: &a [*a]", "more than 64 levels of nesting"),
         (DOUBLING.encode(), "more than 100,000 characters after references"),
         (CHAIN.encode(), "lead through too many other references"),
-        (b"text: ${text}", "'text' refers to itself (text -> text)"),
+        (b"text: ${text}", "settings.yaml:1: 'text' refers to itself (text -> text)"),
         (b"text: a${tags.0}\ntags: ['${text}']", "'text' refers to itself (text -> tags.0 -> text)"),
         (b"tags: ['${tags}']", "${tags} is a list; refer to single values"),
         (b"text: ${nothing}", "${nothing} refers to a key that does not exist"),
@@ -82,6 +82,15 @@ def test_refused_in_one_line(content: bytes, told: str, tmp_path: Path) -> None:
     assert told in message
     assert "\n" not in message
     assert len(message) < 500
+
+
+@pytest.mark.parametrize("override", [f"tags.{'9' * 5000}=a", "tags.٣=a", "tags.-1=a", "text.a=b", "=a", "tags"])
+def test_odd_override_keys_are_refused_in_one_line(override: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"text: ${{tags.{'9' * 5000}}}" if override == "tags" else "")
+    with pytest.raises(ConfigError, match=r"override|refers to a key that does not exist") as refused:
+        load_strict(Settings, path, [override] if override != "tags" else [])
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(path)], ids=["folder", "circular link"])

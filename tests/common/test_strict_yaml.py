@@ -30,6 +30,22 @@ class Bike:
     spare: Wheel | None = None
 
 
+@dataclass
+class Key:
+    code: int
+    label: str = "key"
+
+    def __post_init__(self) -> None:
+        if self.code < 0:
+            raise ConfigError(f"code is {self.code}; it must be at least 0")
+
+
+@dataclass
+class Lock:
+    code: int
+    keys: list[Key] = field(default_factory=list)
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "bike.yaml"
     path.write_text(text)
@@ -77,3 +93,27 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     write(tmp_path, "")
     with pytest.raises(ConfigError, match=r"bikes\.yaml.*did you mean 'bike\.yaml'"):
         load_strict(Bike, tmp_path / "bikes.yaml")
+    (tmp_path / "bike.yaml").rename(tmp_path / ".hidden.yaml")
+    for missing in (tmp_path / "bikes.yaml", tmp_path / "nowhere" / "bikes.yaml"):
+        with pytest.raises(ConfigError, match=r"bikes\.yaml: there is no such config file$"):
+            load_strict(Bike, missing)
+
+
+def test_a_missing_key_is_named_with_the_section_around_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lock\.yaml: 'code' is missing; set it to a whole number$"):
+        load_strict(Lock, write(tmp_path, "").rename(tmp_path / "lock.yaml"))
+    path = write(tmp_path, "code: 1\nkeys:\n- label: a\n  code: 2\n- label: b\n")
+    with pytest.raises(ConfigError, match=r"bike\.yaml:5: 'keys\.1\.code' is missing; set it to a whole number$"):
+        load_strict(Lock, path)
+
+
+def test_a_section_s_own_check_is_reported_with_the_full_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^keys\.0\.code is -1; it must be at least 0$"):
+        load_strict(Lock, write(tmp_path, "code: 1\nkeys: [{code: -1}]"))
+
+
+def test_a_later_override_of_a_section_replaces_an_earlier_one_of_a_key(tmp_path: Path) -> None:
+    bike = load_strict(Bike, write(tmp_path, ""), ["spare.spokes=4", "spare={radius: 2}", "spare.radius=3"])
+    assert bike.spare == Wheel(3.0, 8)
+    with pytest.raises(ConfigError, match=r"^override 'spare=\{radius: x\}': 'spare\.radius' is 'x'"):
+        load_strict(Bike, write(tmp_path, "spare: {radius: 1}"), ["spare.spokes=4", "spare={radius: x}"])

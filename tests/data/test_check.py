@@ -68,7 +68,7 @@ def test_error_for_an_index_without_input_ids(tmp_path: Path) -> None:
 
 def test_error_for_an_index_that_is_not_json(root: Path) -> None:
     (root / "seq_16" / "train" / "index.json").write_text("{")
-    with pytest.raises(DataError, match=r"index\.json is not JSON"):
+    with pytest.raises(DataError, match=r"index\.json is not valid JSON"):
         check(root)
 
 
@@ -116,3 +116,47 @@ def test_error_for_a_cache_of_other_data(root: Path, tmp_path: Path) -> None:
     check(root, local=str(tmp_path / "cache"))
     with pytest.raises(DataError, match=r"cache .*cache/seq_16/train was filled from another version of .*newer"):
         check(tmp_path / "newer", local=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_error_for_packed_shards_in_a_folder_without_write_permission(
+    tmp_path: Path, compression: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(tmp_path, 30, compression=compression)
+    config = DataConfig(streams=[StreamConfig(local=str(tmp_path))])
+
+    def read() -> None:
+        check_data(config, seq_lengths=[16], splits=["train"], vocab_size=VOCAB_SIZE)
+
+    monkeypatch.setattr("os.access", lambda *_: False)
+    if compression is None:
+        read()
+        return
+    with pytest.raises(DataError, match="compressed shards and no write permission"):
+        read()
+    monkeypatch.undo()
+    read()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    read()  # the first shard lies there unpacked now
+
+
+@pytest.mark.parametrize(
+    ("outputs", "told"),
+    [
+        (None, r"cannot read s3://bucket/data/seq_16/train \(not found\): check address, credentials"),
+        (["seq_16/train"], "manifest.json names seq_16/train, but it cannot be read"),
+        (["seq_16/dev"], "s3://bucket/data/seq_16 has no split 'train'"),
+        (["seq_64/train", "seq_32/dev"], "not prepared for a sequence length of 16, but for 32, 64"),
+    ],
+)
+def test_error_for_missing_remote_data_follows_the_manifest(
+    outputs: list[str] | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(url: str, timeout: float) -> bytes:
+        if outputs is None or url != "s3://bucket/data/manifest.json":
+            raise DataError("not found")
+        return json.dumps({"outputs": {name: {} for name in outputs}}).encode()
+
+    monkeypatch.setattr("elc_composer.data.streaming.index_file.fetch", fetch)
+    with pytest.raises(DataError, match=told):
+        check("s3://bucket/data")

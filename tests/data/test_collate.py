@@ -10,7 +10,8 @@ import torch
 
 from elc_composer.common.errors import DataError
 from elc_composer.data.collate import BLOCK, MaskingCollator, Segment
-from elc_composer.data.masking import IGNORED, MaskingConfig
+from elc_composer.data.masking import IGNORED, MaskingConfig, TokenIds
+from elc_composer.prepared.tokenizer_files import SPECIAL_TOKENS
 from tests.data.prepared import TOKENS, VOCAB_SIZE
 
 COLLATOR = MaskingCollator(seq_length=12, masking=MaskingConfig(), tokens=TOKENS, seed=0)
@@ -121,3 +122,9 @@ def test_evaluation_uses_the_masking_probability_of_the_end_of_the_run() -> None
     fixed = replace(COLLATOR, masking=config, fixed=True)
     assert sum(fixed(given)["label_counts"]) > 450 > 50 > sum(replace(fixed, fixed=False)(given)["label_counts"])
     assert fixed([replace_epoch(sample, 3) for sample in given])["label_counts"] == fixed(given)["label_counts"]
+
+
+def test_default_ids_are_those_of_the_published_special_tokens() -> None:
+    ids = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
+    expected = TokenIds(VOCAB_SIZE, ids["[CLS]"], ids["[SEP]"], ids["[PAD]"], ids["[MASK]"], ids["[PAR]"], ids["[TAB]"])
+    assert TokenIds(VOCAB_SIZE) == expected

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,11 +53,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> Path:
-    """The process's folder for temporary files."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    return folder
+def temporary() -> Iterator[Path]:
+    """The process's folder for temporary files; its path is short, since names of Unix sockets have 108 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def temporary_files(folder: Path) -> list[str]:
+    """What the process left, but for the registry of shared memory names and empty folders of ended workers."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(("elc_composer-", "pymp-")))
 
 
 def start(root: Path, temporary: Path, workers: int, ending: str) -> tuple[subprocess.Popen[str], list[int]]:
@@ -100,6 +106,7 @@ def test_a_script_that_ends_without_close_exits(
     found, err = outcome(process, 30)
     assert found == code
     assert not [pid for pid in pids if alive(pid)]
+    assert temporary_files(temporary) == []
     errors = [line for line in err.splitlines() if "Error" in line or "ignored" in line]
     assert errors == (["RuntimeError: the script's own"] if ending == "raise" else [])
 
@@ -111,6 +118,7 @@ def test_ctrl_c_ends_the_process_and_its_workers(prepared: Path, temporary: Path
     (os.killpg if receiver == "group" else os.kill)(process.pid, signal.SIGINT)
     assert outcome(process, 30)[0] in (-signal.SIGINT, 128 + signal.SIGINT)
     assert not [pid for pid in pids if alive(pid)]
+    assert temporary_files(temporary) == []
 
 
 def test_sigterm_ends_the_process_but_no_worker_by_itself(prepared: Path, temporary: Path) -> None:
@@ -122,6 +130,7 @@ def test_sigterm_ends_the_process_but_no_worker_by_itself(prepared: Path, tempor
     os.killpg(process.pid, signal.SIGTERM)
     assert outcome(process, 30)[0] == 128 + signal.SIGTERM
     assert not [pid for pid in pids if alive(pid)]
+    assert temporary_files(temporary) == []
 
 
 def test_a_busy_worker_ends(prepared: Path, temporary: Path) -> None:
@@ -129,3 +138,4 @@ def test_a_busy_worker_ends(prepared: Path, temporary: Path) -> None:
     process, pids = start(prepared, temporary, 1, "hang")
     assert outcome(process, 40)[0] == 0
     assert not [pid for pid in pids if alive(pid)]
+    assert temporary_files(temporary) == []

@@ -87,3 +87,15 @@ def test_a_microbatch_can_be_split_again() -> None:
     again = split(part, 3)
     assert [int(cut["masked_positions"].max()) < cut["labels"].numel() for cut in again] == [True, True]
     assert [len(cut["labels"]) for cut in again] == [3, 1]
+
+
+def test_results_do_not_depend_on_the_default_dtype() -> None:
+    split = LabelPositions(MaskingConfig())
+    (expected,) = split(batch_of(masked_labels(48, 128, split.masking)), 48)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        (found,) = split(batch_of(masked_labels(48, 128, split.masking)), 48)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name in ("labels", "masked_positions"):
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)

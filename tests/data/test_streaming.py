@@ -174,6 +174,14 @@ def test_evaluation_sees_every_sample_once_with_the_same_masks(prepared: Path) -
     assert spec.get_num_tokens_in_batch(last, "loss_generating") == int((last["labels"] != IGNORED).sum())
 
 
+def test_evaluation_masks_with_the_final_probability_of_the_run(prepared: Path) -> None:
+    masking = MaskingConfig(strategy="token", probability=0.01, final_probability=0.99)
+    spec = build_eval_loader(local(prepared), masking, TOKENS, seq_length=LENGTH, device_batch_size=BATCH, seed=1)
+    counts = [(sum(batch["label_counts"]), sum(batch["token_counts"])) for batch in spec.dataloader]
+    labels, tokens = (sum(column) for column in zip(*counts))
+    assert labels > 0.9 * (tokens - 2 * 21), "21 samples, each with [CLS] and [SEP]"
+
+
 def test_composer_can_split_a_batch(prepared: Path) -> None:
     spec = build(local(prepared))
     batch = next(iter(spec.dataloader))
@@ -272,6 +280,7 @@ def test_an_epoch_that_ends_early_is_an_error(prepared: Path) -> None:
 def test_too_few_samples_for_a_batch_are_an_error(prepared: Path) -> None:
     with pytest.raises(DataError, match="83 samples an epoch, fewer than the global batch of 84"):
         build(local(prepared), device_batch_size=84)
+    assert len(epochs(build(local(prepared), device_batch_size=83), 1)) == 1
 
 
 def test_samples_that_an_epoch_leaves_out_are_reported(
@@ -301,18 +310,31 @@ def test_canonical_nodes_that_leave_no_batch_are_named(tmp_path: Path) -> None:
     ):
         build(local(tmp_path, num_canonical_nodes=64))
     assert len(epochs(build(local(tmp_path, num_canonical_nodes=48)), 1)) == 6
+    assert len(epochs(build(local(tmp_path, num_canonical_nodes=48), device_batch_size=48), 1)) == 1
 
 
 @pytest.mark.parametrize("algorithm", ["py1s", "py2s"])
 def test_orders_with_another_default_of_canonical_nodes(prepared: Path, algorithm: str) -> None:
-    """Streaming 0.13.0 sets 64 of them a node, in the workers only: a rank expected more batches than they gave."""
+    """Streaming 0.13.0 sets 64 of them a node when the first epoch begins: before, an epoch seemed longer."""
     spec = build(local(prepared, shuffle_algo=algorithm, num_workers=1))
-    assert len(epochs(spec, 2)) == 2 * (64 // BATCH) == 2 * spec.dataloader.dataset.batches_per_epoch
+    assert spec.dataloader.dataset.batches_per_epoch == 64 // BATCH
+    assert len(epochs(spec, 2)) == 2 * (64 // BATCH)
 
 
 def test_held_out_data_may_be_smaller_than_a_batch(prepared: Path) -> None:
     spec = build_eval_loader(local(prepared), MASKING, TOKENS, seq_length=LENGTH, device_batch_size=32, seed=1)
     assert [len(batch["sample_ids"]) for batch in spec.dataloader] == [21]
+
+
+def test_close_removes_the_lock_files(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streaming 0.13.0 leaves two of them for each dataset."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    loader = build(cached(prepared, tmp_path / "cache", num_workers=1)).dataloader
+    list(loader)
+    assert len(list((tmp_path / "temporary").glob("*_filelock"))) == 2
+    loader.close()
+    assert not list((tmp_path / "temporary").glob("*_filelock"))
 
 
 def test_impossible_settings_are_named(prepared: Path) -> None:

@@ -122,7 +122,7 @@ def test_an_outage_that_does_not_end_is_one_sentence_in_time(
 ) -> None:
     proxied(Always(fault, SHARD), stall_seconds=3.0)
     began = time.monotonic()
-    with pytest.raises(Unreachable, match=rf"shard {SHARD} cannot be fetched: .*\(tried for \d+ s\)") as found:
+    with pytest.raises(Unreachable, match=rf"shard {SHARD} cannot be downloaded: .*\(tried for \d+ s\)") as found:
         batches(config(tmp_path / "cache", address, num_workers=workers, outage_tolerance=2.0))
     assert len(str(found.value).splitlines()) == 1
     assert time.monotonic() - began < 60, "far below the ten minutes of a hanging worker"
@@ -193,7 +193,7 @@ def test_a_bucket_that_vanishes(workers: int, server: LocalS3, address: str, pro
 
     proxied(Vanishing())
     began = time.monotonic()
-    with pytest.raises(DataError, match=r"s3://.*/train: shard shard\.\d+\.mds\.zstd cannot be fetched.*not found"):
+    with pytest.raises(DataError, match=r"s3://.*/train: shard shard\.\d+\.mds\.zstd cannot be downloaded.*not found"):
         batches(config(tmp_path / "cache", address, num_workers=workers))
     assert time.monotonic() - began < 15, "an answer that there is nothing is not waited on"
 

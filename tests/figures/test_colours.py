@@ -9,6 +9,7 @@ import pytest
 
 from elc_composer.figures.canvas import SERIES
 from elc_composer.report.theme import THEMES, mix
+from tests.figures.contrast import XYZ, contrast, linear
 
 # matrices on linear RGB; Machado, Oliveira and Fernandes 2009, severity 1
 VISION = {
@@ -23,12 +24,6 @@ VISION = {
         [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
     ),
 }
-XYZ = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
-
-
-def linear(colour: str) -> np.ndarray:
-    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def lab(colour: str, vision: str) -> np.ndarray:
@@ -36,11 +31,6 @@ def lab(colour: str, vision: str) -> np.ndarray:
     part = XYZ @ np.clip(VISION[vision] @ linear(colour), 0, 1) / white
     x, y, z = np.where(part > 0.008856, np.cbrt(part), 7.787 * part + 16 / 116)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted(float(XYZ[1] @ linear(colour)) + 0.05 for colour in (one, other))
-    return high / low
 
 
 def palettes() -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -12,7 +12,7 @@ from PIL import Image
 from elc_composer.figures.canvas import pixels
 from elc_composer.figures.curves import curves, draw_curves, smooth
 from elc_composer.figures.heatmap import animate, draw_heatmap, draw_small_multiples, heatmap, small_multiples
-from tests.figures.test_colours import contrast
+from tests.figures.contrast import contrast
 
 ROWS = {"1": [1.0], "2": [0.75, 0.25], "3": [0.5, 0.125, 0.375], "head": [0.1, 0.2, 0.3, 0.4]}
 

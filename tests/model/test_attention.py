@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from elc_composer.model import ElcConfig
-from elc_composer.model.attention import Attention, RelativePositions, bias_by_bucket, by_distance, masked
+from elc_composer.model.attention import Attention, RelativePositions, bias_by_bucket, by_distance
+from elc_composer.model.attention_mask import apply_mask
 from elc_composer.model.cpu_attention import CpuAttention
 from elc_composer.model.dropout import LEVELS, draw_kept
 
@@ -58,7 +59,7 @@ def test_what_is_dropped_on_the_cpu_is_dropped_in_the_backward_pass(share: float
     def written_out() -> Tensor:
         query, key = leaves[0].transpose(1, 3).unbind(2)
         query_position, key_position = (leaves[2] * scale).transpose(0, 2).unbind(1)
-        bias = masked(bias_by_bucket(query, key, query_position, key_position, buckets), padding)
+        bias = apply_mask(bias_by_bucket(query, key, query_position, key_position, buckets), padding)
         probabilities = torch.softmax(query @ key.transpose(-1, -2) * scale + bias, dim=-1)
         levels = round(share * LEVELS)
         kept = draw_kept((heads, batch, length, length), levels).transpose(0, 1)

@@ -94,7 +94,7 @@ def test_published_sizes(shape: dict[str, int], count: int) -> None:
 @pytest.mark.parametrize("strategy", ["fsdp1", "fsdp2"])
 def test_sharded_from_the_meta_device(strategy: str, tmp_path: Path) -> None:
     """Two ranks initialize their shards of a model that never existed whole; the gathered whole is as published."""
-    job = Path(__file__).parent / "initialization_job.py"
+    job = Path(__file__).parent / "jobs" / "initialization_job.py"
     launch(job, strategy, json.dumps(SHAPE), tmp_path)
     for variant in ("base", "weighted_output"):
         config = ElcConfig(layer_mixing=variant, **SHAPE)

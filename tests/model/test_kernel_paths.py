@@ -11,29 +11,9 @@ from torch import Tensor
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointImpl, checkpoint_wrapper
 from transformers.dynamic_module_utils import get_relative_imports
 
-from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM, modeling_elc
+from elc_composer.model import MIXING_RULES, ElcForMaskedLM, modeling_elc
 from elc_composer.model.kernels import kernels_refusal, resolve_kernels
-
-SHAPE = {
-    "vocab_size": 60,
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 3,
-    "max_position_embeddings": 64,
-    "position_bucket_size": 8,
-}
-
-
-def build(variant: str, kernels: str, dropout: float = 0.0) -> ElcForMaskedLM:
-    torch.manual_seed(0)
-    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    model = ElcForMaskedLM(ElcConfig(layer_mixing=variant, kernels=kernels, **rates, **SHAPE))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("prev_layer_weights"):
-                parameter.copy_(torch.linspace(-1, 1, len(parameter)) ** 2)
-    return model
+from tests.model.small_models import build
 
 
 def batch() -> dict[str, Tensor]:

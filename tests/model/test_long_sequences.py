@@ -11,7 +11,7 @@ from elc_composer.evaluation.scoring import score_sentences
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.model.attention import Attention, RelativePositions, relative_position_buckets
 from tests.evaluation.tiny import tiny_tokenizer
-from tests.model.test_kernel_paths import SHAPE, build
+from tests.model.small_models import SHAPE, build
 
 
 def published_bucket(distance: int, bucket_size: int, positions: int) -> int:

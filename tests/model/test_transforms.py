@@ -16,7 +16,7 @@ from elc_composer.model.cpu_attention import CpuAttention
 from elc_composer.model.dropout import SixteenBitDropout
 from elc_composer.model.kernels import resolve_kernels
 from elc_composer.model.layer_mixing import LinkedMix
-from tests.model.test_kernel_paths import build
+from tests.model.small_models import build
 
 VARIANTS = ["base", "weighted_output", "normalized"]
 Parameters = dict[str, Tensor]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from elc_composer.model.triton_mixing import BLOCK, PROGRAMS, inner_products, weighted_sum
-from tests.model.test_layer_mixing import chain, largest, random_inputs
+from tests.model.mixing_chains import chain, largest, random_inputs
 from tests.model.triton_interpreter import DEVICE
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 1e-2}

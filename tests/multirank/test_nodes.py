@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.disturbed import CONFIG, QUIET, SHARDED, fault
 from tests.faults.s3 import CREDENTIALS, local_s3
 from tests.runs import prepare_toy, tiny_overrides
-from tests.training.test_resume import CONFIG, QUIET, SHARDED, fault
 from tests.warm import Ended, Start, sample_ids, warm
 
 pytestmark = pytest.mark.multirank

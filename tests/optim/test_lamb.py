@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 from composer.algorithms.gradient_clipping.gradient_clipping import apply_gradient_clipping
+from elc_composer.optim.shards import Placement
 from torch import nn
 from torch_optimizer import Lamb as OtherLamb
 
 from elc_composer.common.errors import ConfigError
-from elc_composer.optim import Lamb
+from elc_composer.optim import Lamb, lamb_foreach
 from tests.conftest import require
+from tests.optim.plain_lamb import PlainLamb
 
-IMPLEMENTATIONS = ["plain", "foreach"]
+FORMS = {"Lamb": Lamb, "PlainLamb": PlainLamb}
+both = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 SHAPES = [(6, 5), (7,), (4, 3, 2), (1,), ()]
 
 
@@ -42,15 +45,15 @@ def largest_error(actual: list[torch.Tensor], expected: list[torch.Tensor]) -> f
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@both
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-6)])
-def test_published_steps(golden_dir: Path, implementation: str, dtype: torch.dtype, tolerance: float, record_property):
+def test_published_steps(golden_dir: Path, form: type, dtype: torch.dtype, tolerance: float, record_property):
     golden = np.load(require(golden_dir / "lamb.npz"))
     names = sorted({key.split("/")[0] for key in golden.files if key.startswith("p")})
     model = nn.ParameterList([nn.Parameter(torch.tensor(golden[f"{name}/0"]).to(dtype)) for name in names])
     params = dict(zip(names, model))
     decayed = [name for name in names if int(name[1:]) % 2 == 0]
-    optimizer = Lamb(
+    optimizer = form(
         [
             {"params": [params[name] for name in decayed], "weight_decay": 0.1},
             {"params": [params[name] for name in names if name not in decayed], "weight_decay": 0.0},
@@ -58,7 +61,6 @@ def test_published_steps(golden_dir: Path, implementation: str, dtype: torch.dty
         lr=0.0,
         betas=(0.9, 0.98),
         eps=1e-6,
-        implementation=implementation,
     )
     worst = 0.0
     for step, lr in enumerate(golden["lr"], start=1):
@@ -74,22 +76,22 @@ def test_published_steps(golden_dir: Path, implementation: str, dtype: torch.dty
         expected = [torch.tensor(golden[f"{name}/{step}"]).to(dtype) for name in names]
         worst = max(worst, largest_error(list(model), expected))
     record_property("largest_relative_error", worst)
-    print(f"LAMB {implementation} {dtype}: {worst:.2e}")
+    print(f"{form.__name__} {dtype}: {worst:.2e}")
     assert worst <= tolerance
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_foreach_equals_plain(weight_decay: float):
+def test_equals_the_formulas(weight_decay: float):
     for dtype, tolerance in [(torch.float64, 1e-13), (torch.float32, 2e-6), (torch.bfloat16, 2e-2)]:
-        both = {name: make_params(dtype) for name in IMPLEMENTATIONS}
-        optimizers = {name: Lamb(groups_of(params, weight_decay), implementation=name) for name, params in both.items()}
+        params = {name: make_params(dtype) for name in FORMS}
+        optimizers = {name: form(groups_of(params[name], weight_decay)) for name, form in FORMS.items()}
         for step in range(10):
             # A parameter without a gradient for some steps lags behind in its step count.
-            for name, params in both.items():
-                set_gradients(params, step, skip=2 if step in (0, 4) else None)
+            for name, own in params.items():
+                set_gradients(own, step, skip=2 if step in (0, 4) else None)
                 optimizers[name].step()
-        assert largest_error(both["foreach"], both["plain"]) < tolerance
-        assert optimizers["foreach"].state[both["foreach"][2]]["step"] == 8
+        assert largest_error(params["Lamb"], params["PlainLamb"]) < tolerance
+        assert optimizers["Lamb"].state[params["Lamb"][2]]["step"] == 8
 
 
 def test_mixed_types_and_zero_parameters():
@@ -101,8 +103,8 @@ def test_mixed_types_and_zero_parameters():
         nn.Parameter(torch.empty(0, 3)),
     ]
     copies = [nn.Parameter(param.detach().clone()) for param in params]
-    for implementation, own in (("plain", params), ("foreach", copies)):
-        optimizer = Lamb(own, lr=0.1, implementation=implementation)
+    for form, own in ((Lamb, params), (PlainLamb, copies)):
+        optimizer = form(own, lr=0.1)
         set_gradients(own, 0)
         own[3].grad = torch.empty(0, 3)
         optimizer.step()
@@ -115,10 +117,9 @@ def test_mixed_types_and_zero_parameters():
     )
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_without_trust_ratio_it_is_adam(implementation: str):
+def test_without_trust_ratio_it_is_adam():
     params, others = make_params(torch.float64), make_params(torch.float64)
-    lamb = Lamb(params, lr=3e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0, implementation=implementation)
+    lamb = Lamb(params, lr=3e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0)
     adam = torch.optim.Adam(others, lr=3e-3, betas=(0.9, 0.98), eps=1e-6)
     for step in range(8):
         for own, optimizer in ((params, lamb), (others, adam)):
@@ -127,13 +128,12 @@ def test_without_trust_ratio_it_is_adam(implementation: str):
     assert largest_error(params, others) < 1e-13
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_agrees_with_torch_optimizer_where_definitions_do(implementation: str):
+def test_agrees_with_torch_optimizer_where_definitions_do():
     # It corrects the step size for bias, outside the trust ratio, or nothing; so late in a run, where no correction is
     # left, and with its cap on the weights' norm out of the way, the two are the same.
     params, others = make_params(torch.float64), make_params(torch.float64)
     settings = {"lr": 1e-2, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.1}
-    lamb = Lamb(params, **settings, implementation=implementation)
+    lamb = Lamb(params, **settings)
     other = OtherLamb(others, **settings, clamp_value=1e9)
     for param in params:
         zeros = torch.zeros_like(param)
@@ -145,10 +145,9 @@ def test_agrees_with_torch_optimizer_where_definitions_do(implementation: str):
     assert largest_error(params, others) < 1e-12
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_closure_runs_with_gradients_before_the_step(implementation: str):
+def test_closure_runs_with_gradients_before_the_step():
     param = nn.Parameter(torch.tensor([3.0, -2.0]))
-    optimizer = Lamb([param], lr=0.1, implementation=implementation)
+    optimizer = Lamb([param], lr=0.1)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
@@ -161,10 +160,9 @@ def test_closure_runs_with_gradients_before_the_step(implementation: str):
     assert not torch.equal(param, before)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_state_round_trip_continues_exactly(implementation: str):
+def test_state_round_trip_continues_exactly():
     params = make_params()
-    optimizer = Lamb(groups_of(params), implementation=implementation)
+    optimizer = Lamb(groups_of(params))
     for step in range(3):
         set_gradients(params, step)
         optimizer.step()
@@ -172,7 +170,7 @@ def test_state_round_trip_continues_exactly(implementation: str):
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
     copies = copy.deepcopy(params)
-    resumed = Lamb(groups_of(copies), implementation=implementation)
+    resumed = Lamb(groups_of(copies))
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for step in range(3, 6):
         for own, opt in ((params, optimizer), (copies, resumed)):
@@ -195,10 +193,9 @@ def test_state_from_an_integer_step_count_loads():
     assert optimizer.state[params[0]]["step"] == 2
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_gradients_that_are_not_finite_show(implementation: str):
+def test_gradients_that_are_not_finite_show():
     params = make_params()
-    optimizer = Lamb(groups_of(params), implementation=implementation)
+    optimizer = Lamb(groups_of(params))
     set_gradients(params, 0)
     params[0].grad[0, 0] = float("nan")
     params[1].grad[0] = float("inf")
@@ -209,6 +206,27 @@ def test_gradients_that_are_not_finite_show(implementation: str):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("gradient_everywhere", [True, False])
+def test_parts_of_a_parameter_are_stepped_by_the_norms_of_the_whole(
+    gradient_everywhere: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Two parts of one parameter in one process; a part without a gradient adds to the parameter's norm only."""
+    monkeypatch.setattr("elc_composer.optim.lamb.placement_of", lambda param: Placement((None,)))
+    monkeypatch.setattr(lamb_foreach, "sum_over_ranks", lambda values, placements: [sum(values)] * len(values))
+    generator = torch.Generator().manual_seed(0)
+    whole, grad = (torch.randn(10, generator=generator, dtype=torch.float64) for _ in range(2))
+    parts = [nn.Parameter(part.clone()) for part in whole.split([6, 4])]
+    for part, own in zip(parts, grad.split([6, 4])):
+        part.grad = own.clone() if gradient_everywhere or len(own) == 6 else None
+    Lamb(parts, lr=0.1, eps=1e-6, weight_decay=0.3).step()
+    stepped = 10 if gradient_everywhere else 6
+    # In the first step the corrected moments are the gradient and its square.
+    update = (grad / (grad.abs() + 1e-6) + 0.3 * whole)[:stepped]
+    expected = whole.clone()
+    expected[:stepped] -= 0.1 * whole.norm() / update.norm() * update
+    torch.testing.assert_close(torch.cat([part.detach() for part in parts]), expected, rtol=1e-12, atol=0)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_step_never_waits_for_the_device():
     params = [nn.Parameter(param.detach().cuda()) for param in make_params()]
@@ -232,7 +250,6 @@ def test_a_step_never_waits_for_the_device():
         ({"weight_decay": float("nan")}, "weight_decay is nan"),
         ({"betas": (0.9, 1.0)}, "betas are"),
         ({"betas": [0.9]}, "betas are"),
-        ({"implementation": "fast"}, "implementation is 'fast'"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict, culprit: str):

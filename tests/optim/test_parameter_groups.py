@@ -121,5 +121,5 @@ def test_bad_config_is_named(config: OptimizerConfig, culprit: str):
 
 
 def test_frozen_model_is_refused():
-    with pytest.raises(ConfigError, match="nothing to optimize"):
+    with pytest.raises(ConfigError, match="requires a gradient"):
         build_optimizer(Small().requires_grad_(False), OptimizerConfig())

@@ -126,6 +126,13 @@ def test_shape(name: str, warmup: int):
     assert middle == pytest.approx(1.0 if name == "constant" else 0.6)
 
 
+@pytest.mark.parametrize(("fraction", "steps"), [(0.0, 0), (1.0, 100)])
+def test_a_warm_up_may_take_nothing_or_the_whole_run(fraction: float, steps: int):
+    config = ScheduleConfig(warmup_fraction=fraction)
+    assert count_warmup_steps(config, 100) == steps
+    assert [lr_multiplier(config, step, 100) for step in (0, 100)] == [1.0 - fraction, 1.0 if steps else config.floor]
+
+
 @pytest.mark.parametrize(
     ("config", "total", "culprit"),
     [
@@ -133,7 +140,7 @@ def test_shape(name: str, warmup: int):
         (ScheduleConfig(floor=1.5), 10, "schedule.floor is 1.5"),
         (ScheduleConfig(warmup_fraction=-0.1), 10, "schedule.warmup_fraction"),
         (ScheduleConfig(warmup_steps=11), 10, "schedule.warmup_steps gives 11"),
-        (ScheduleConfig(), 0, "at least one"),
+        (ScheduleConfig(), 0, "at least 1"),
     ],
 )
 def test_bad_values_are_named(config: ScheduleConfig, total: int, culprit: str):

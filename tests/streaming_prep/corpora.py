@@ -1,4 +1,4 @@
-"""A small corpus in the BabyLM layout, and what a build of it looks like on the disk."""
+"""A small corpus in the BabyLM layout, builds of it, and the files that they write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORDS = ["the", "a", "dog", "cat", "bird", "tree", "house", "runs", "sees", "sm
 
 
 def make_corpus(folder: Path, lines: int = 300, seed: int = 0) -> Path:
-    """Three corpora of about `lines` lines each, with documents, repeats, quotation and other than ASCII."""
+    """Write three corpora of about `lines` lines each, with documents, repeats, quotes and non-ASCII text."""
     generator = random.Random(seed)
 
     def sentence() -> str:
@@ -34,7 +34,7 @@ def make_corpus(folder: Path, lines: int = 300, seed: int = 0) -> Path:
 
 
 def small_settings(corpus: Path, **changes: Any) -> BuildSettings:
-    """Settings that cut even a small corpus into many jobs and shards."""
+    """Settings that divide even a small corpus into many jobs and shards."""
     values: dict[str, Any] = {
         "corpus": [corpus],
         "vocab_size": 200,
@@ -47,12 +47,12 @@ def small_settings(corpus: Path, **changes: Any) -> BuildSettings:
 
 
 def build_small(corpus: Path, out: Path | str, **changes: Any) -> Manifest:
-    """Build with `small_settings`; `workers`, `engine`, `work`, `keep_work` and `screen` go to `build`."""
+    """Build with `small_settings`; `workers`, `engine`, `work`, `keep_work` and `screen` are passed to `build`."""
     names = ("workers", "engine", "work", "keep_work", "screen")
     options = {name: changes.pop(name) for name in names if name in changes}
     return build(small_settings(corpus, **changes), out, **options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder by its path in it."""
+    """The bytes of every file below a folder, by its path in the folder."""
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -1,4 +1,4 @@
-"""Input and places that cannot work: one line, code 2, and nothing that looks finished."""
+"""Invalid input and unusable places: one line, exit code 2, and no manifest."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_line_of_50_mb(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "homemade.train:41: line longer than --max-line-bytes (16,777,216)" in line
 
 
-def test_a_full_disk_stops_and_a_freed_one_goes_on(
+def test_a_build_resumes_after_a_full_disk(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really, calls = os.fsync, iter(range(1000))
@@ -111,7 +111,7 @@ def test_a_file_where_the_folder_should_be(corpus: Path, tmp_path: Path, capsys:
         (["--document-aware"], "--packing concat"),
     ],
 )
-def test_settings_that_cannot_work(
+def test_invalid_settings(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], word: str
 ) -> None:
     out = tmp_path / "out"
@@ -129,7 +129,7 @@ def test_two_builds_in_one_folder(corpus: Path, tmp_path: Path, capsys: pytest.C
         assert "another build uses" in refused(run(corpus, out), out, capsys)
 
 
-def test_a_file_that_is_no_tokenizer_stops_before_any_work(
+def test_an_invalid_tokenizer_file_stops_the_build_before_any_work(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_tokenizer_stops_before_any_work(
     assert not out.exists()
 
 
-def test_a_manifest_of_something_else_is_left_alone(
+def test_a_manifest_of_another_program_is_kept(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -150,7 +150,7 @@ def test_a_manifest_of_something_else_is_left_alone(
     assert contents(out) == {"manifest.json": b'{"name": "an app"}'}
 
 
-def test_a_work_folder_with_other_files_is_left_alone(
+def test_a_work_folder_with_other_files_is_refused(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = tmp_path / "scratch"
@@ -161,7 +161,7 @@ def test_a_work_folder_with_other_files_is_left_alone(
     assert (work / "thesis.tmp").read_text() == "precious"
 
 
-def test_a_rebuild_that_fails_leaves_the_earlier_build_whole(corpus: Path, tmp_path: Path) -> None:
+def test_a_failed_rebuild_keeps_the_earlier_build(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(corpus, out) == 0
     before = contents(out)

@@ -1,4 +1,4 @@
-"""A build from end to end: what it writes, that Streaming reads it, and that only the input decides the bytes."""
+"""Builds from end to end: their files, reading by Streaming, and independence of workers, chunks and earlier builds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def segments(folder: Path, output: str) -> list[np.ndarray]:
         return [segment for shard in opened.segments(output) for segment in shard]
 
 
-def test_the_folder_holds_what_training_reads_and_nothing_else(prepared: Path) -> None:
+def test_the_folder_holds_only_the_files_that_training_reads(prepared: Path) -> None:
     names = set(contents(prepared))
     assert {"manifest.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"} <= names
     folders = {name.rsplit("/", 1)[0] for name in names if name.startswith("seq_")}
@@ -89,7 +89,9 @@ def test_streaming_reads_every_segment_in_order(prepared: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("changes", [{}, {"workers": 2}, {"chunk_bytes": 1 << 20}], ids=str)
-def test_the_bytes_are_the_same_again(prepared: Path, corpus: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_another_build_gives_the_same_bytes(
+    prepared: Path, corpus: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     build_small(corpus, tmp_path / "out", **changes)
     assert contents(tmp_path / "out") == contents(prepared)
 
@@ -103,7 +105,7 @@ def test_shards_written_by_several_processes_are_the_same(
     assert contents(tmp_path / "out") == contents(prepared)
 
 
-def test_a_finished_build_is_left_alone(prepared: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_complete_build_is_not_touched(prepared: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*") if path.is_file()}
     arguments = ["--vocab-size", "200", "--min-frequency", "2", "--seq-length", "16", "48", "--shard-bytes", "12000"]
     assert main(["build", "--corpus", str(corpus), "--out", str(prepared), "--workers", "1", *arguments]) == 0
@@ -122,7 +124,7 @@ def test_concat_holds_the_text_once(corpus: Path, tmp_path: Path) -> None:
     assert aware.utilisation < figures.utilisation
 
 
-def test_a_given_tokenizer_is_taken_as_it_is(prepared: Path, corpus: Path, tmp_path: Path) -> None:
+def test_a_given_tokenizer_is_used_unchanged(prepared: Path, corpus: Path, tmp_path: Path) -> None:
     build_small(corpus, tmp_path / "out", tokenizer=prepared / "tokenizer")
     again = contents(tmp_path / "out")
     assert {name: data for name, data in again.items() if name.startswith(("seq_", "tokenizer/"))} == {
@@ -152,9 +154,7 @@ def test_more_than_65536_entries_are_written_as_uint32(prepared: Path, corpus: P
     assert main(["verify", str(out)]) == 0
 
 
-def test_other_settings_replace_the_folder_and_leave_nothing_behind(
-    prepared: Path, corpus: Path, tmp_path: Path
-) -> None:
+def test_other_settings_replace_all_files_of_the_folder(prepared: Path, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(prepared, out)
     build_small(corpus, out, seq_lengths=[32])
@@ -188,7 +188,7 @@ def test_raw_text_to_segments_as_published(golden_dir: Path, tmp_path: Path) -> 
         assert len(found) == len(wanted)
 
 
-def test_the_same_command_mends_a_damaged_folder(prepared: Path, corpus: Path, tmp_path: Path) -> None:
+def test_the_same_command_rebuilds_a_damaged_folder(prepared: Path, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(prepared, out)
     shard = out / "seq_16" / "train" / "shard.00000.mds.zstd"
@@ -202,7 +202,7 @@ def test_the_same_command_mends_a_damaged_folder(prepared: Path, corpus: Path, t
     assert contents(out) == contents(prepared)
 
 
-def test_what_is_not_ours_stays(corpus: Path, tmp_path: Path) -> None:
+def test_files_of_the_user_are_kept(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build_small(corpus, out)
     theirs = ["notes.txt", "my_manifest.json.bak", "seq_data/train/index.json", "seq_48/train/cache/x", "seq_48/README"]
@@ -214,7 +214,7 @@ def test_what_is_not_ours_stays(corpus: Path, tmp_path: Path) -> None:
     assert not list((out / "seq_48").rglob("*.zstd"))
 
 
-def test_documents_are_counted_whatever_the_chunks(tmp_path: Path) -> None:
+def test_document_counts_do_not_depend_on_chunks(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     rows = [json.dumps({"text": f"Row {number} has a text.\nAnd a second line."}) for number in range(40)]

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from streaming_prep.cli import main
-from streaming_prep.manifest import read_manifest
+from streaming_prep.manifest_reading import read_manifest
 from tests.streaming_prep.corpora import build_small, make_corpus
 
 

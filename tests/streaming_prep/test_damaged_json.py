@@ -12,7 +12,7 @@ import pytest
 
 from elc_composer.common.errors import DataError
 from streaming_prep.cli import main
-from streaming_prep.manifest import parse_manifest, read_manifest
+from streaming_prep.manifest_reading import parse_manifest, read_manifest
 from tests.streaming_prep.corpora import build_small, contents, make_corpus
 
 NESTED = "[" * 900 + "]" * 900

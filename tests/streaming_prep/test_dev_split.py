@@ -14,7 +14,7 @@ from elc_composer.common.errors import DataError
 from streaming_prep.cli import main
 from streaming_prep.dev_split import Document, choose_documents
 from streaming_prep.discover import discover
-from streaming_prep.manifest import read_manifest
+from streaming_prep.manifest_reading import read_manifest
 from streaming_prep.reading import open_prepared
 from tests.streaming_prep.corpora import build_small, contents
 

@@ -1,8 +1,7 @@
-"""Encoding by pieces: the same ids as the tokenizer's own, for the published and other tokenizers."""
+"""Encoding by pieces gives the ids of the tokenizer itself, for published and other tokenizers."""
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -12,26 +11,7 @@ from elc_composer.prepared.tokenizer_files import save_tokenizer
 from streaming_prep.encode import Encoder
 from streaming_prep.train_tokenizer import train_tokenizer
 from tests.conftest import require
-
-ODD = [
-    "",
-    " ",
-    " a",
-    "a ",
-    "a  b",
-    "[TAB] a b[PAR]",
-    "x[PAR]y z",
-    "[PAR]",
-    "\ta\tb c",
-    "a \tb",
-    "a\u00a0b \u3000c",
-    "don't can't 's 'll",
-    "1234 5 6,7",
-    "…é 你好 🙂 z",
-    "a\x85b\u2028c",
-    "a \u180e[TAB] [TAB]\u00a0 [PAR] b",
-    "line\nbreak \r\n end",
-]
+from tests.streaming_prep.odd_sentences import ODD, random_sentences
 
 
 def expected(tokenizer: Tokenizer, sentences: list[str]) -> list[list[int]]:
@@ -45,12 +25,6 @@ def encoded(encoder: Encoder, sentences: list[str]) -> list[list[int]]:
         assert lengths.sum() == len(ids)
         result.append(ids.tolist())
     return result
-
-
-def random_sentences(count: int) -> list[str]:
-    generator = random.Random(0)
-    pieces = ["a", "the", "dog", "'s", "don't", " ", "  ", "\t", "[PAR]", "[TAB]", "12", "é", "\u00a0", ".", '"', "\n"]
-    return ["".join(generator.choices([*pieces, " ", " ", " "], k=generator.randint(1, 14))) for _ in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +56,7 @@ def test_any_other_tokenizer_encodes_whole_sentences() -> None:
     assert (ids.tolist(), lengths.tolist()) == ([0, 1, 0], [2, 0, 1])
 
 
-def test_a_full_cache_changes_nothing(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_cache_does_not_change_the_ids(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streaming_prep.encode._CACHED_PIECES", 3)
     sentences = random_sentences(300)
     assert encoded(Encoder(tokenizer), sentences) == expected(tokenizer, sentences)

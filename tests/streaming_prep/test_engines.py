@@ -1,4 +1,4 @@
-"""Where jobs run makes no difference to what they give, nor does a worker that dies on the way."""
+"""Engines: equal results everywhere, errors in one line, and killed workers."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def die(number: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_item_comes_back_with_its_place(workers: int) -> None:
+def test_results_come_with_the_index_of_their_item(workers: int) -> None:
     with open_engine("local", workers) as engine:
         assert dict(engine(square, range(20))) == {number: number * number for number in range(20)}
 
 
-def test_an_error_keeps_its_kind_and_words_across_processes() -> None:
+def test_an_error_keeps_its_type_and_message_across_processes() -> None:
     with pytest.raises(DataError, match=r"three\.txt:3"), open_engine("local", 2) as engine:
         list(engine(fail_on_three, range(6)))
 
 
-def test_a_killed_worker_is_one_sentence() -> None:
-    killed = pytest.raises(DataError, match=r"a worker process was killed.*run the same command again")
+def test_a_killed_worker_gives_a_one_line_error() -> None:
+    killed = pytest.raises(DataError, match=r"a worker process was killed.*rerun the same command to resume")
     with killed, open_engine("local", 2) as engine:
         list(engine(die, range(4)))
 
@@ -56,13 +56,13 @@ def test_unknown_engines_are_refused() -> None:
         pass
 
 
-def test_a_missing_ray_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_ray_package_is_named_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'elc-composer\[ray\]'"), open_engine("ray", 2):
         pass
 
 
-def test_a_ray_address_where_nobody_listens_is_one_sentence_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_address_without_a_listener_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = types.ModuleType("ray")
     ray.is_initialized = lambda: False  # type: ignore[attr-defined]
     ray.init = lambda **_: pytest.fail("Ray would try for minutes")  # type: ignore[attr-defined]
@@ -75,7 +75,7 @@ def test_a_ray_address_where_nobody_listens_is_one_sentence_at_once(monkeypatch:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is not installed")
-def test_a_ray_cluster_writes_the_same_bytes_though_a_worker_is_killed(
+def test_a_ray_cluster_writes_the_same_bytes_after_a_killed_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray

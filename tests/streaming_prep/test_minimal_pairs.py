@@ -1,4 +1,4 @@
-"""Minimal pairs: read as published, as filtered and from the supplement; bad lines named; MDS and back."""
+"""Minimal pairs: published, filtered and supplement files, errors with line numbers, conversion to MDS and back."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: dict[str, Any] | str, message
         read_minimal_pairs(tmp_path)
 
 
-def test_what_holds_no_pairs_is_named(tmp_path: Path) -> None:
+def test_a_place_without_pairs_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there does not exist"):
         read_minimal_pairs(tmp_path / "there")
     with pytest.raises(DataError, match="holds no minimal pairs"):
@@ -124,7 +124,7 @@ def test_mds_holds_the_same_pairs_and_the_same_bytes_every_time(tmp_path: Path) 
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
 
-def test_pairs_go_to_a_bucket_and_come_back(tmp_path: Path, bucket: str) -> None:
+def test_pairs_are_written_to_a_bucket_and_read_back(tmp_path: Path, bucket: str) -> None:
     write(tmp_path / "a.jsonl", *(blimp(pair_id=index) for index in range(5)))
     pairs = read_minimal_pairs(tmp_path)
     write_minimal_pairs(pairs, f"{bucket}/pairs")
@@ -140,7 +140,9 @@ def test_a_missing_bucket_is_one_line(tmp_path: Path, bucket: str, capsys: pytes
     assert f"cannot write to {bucket}-gone/pairs" in line
 
 
-def test_an_upload_cut_short_never_looks_whole(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_upload_never_looks_complete(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_minimal_pairs(read_minimal_pairs(write(tmp_path / "a.jsonl", blimp(), blimp(pair_id=1))), f"{bucket}/pairs")
     really = S3Prefix.upload
 
@@ -156,7 +158,7 @@ def test_an_upload_cut_short_never_looks_whole(tmp_path: Path, bucket: str, monk
         read_minimal_pairs(f"{bucket}/pairs")
 
 
-def test_what_stops_on_the_way_leaves_the_earlier_pairs_and_no_part_of_the_new(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_earlier_pairs(tmp_path: Path) -> None:
     pairs = read_minimal_pairs(write(tmp_path / "a.jsonl", blimp(), blimp(pair_id=1)))
 
     def full_disk() -> Iterator[Any]:
@@ -172,7 +174,7 @@ def test_what_stops_on_the_way_leaves_the_earlier_pairs_and_no_part_of_the_new(t
     assert read_minimal_pairs(tmp_path / "out") == pairs
 
 
-def test_nothing_is_written_over_other_files_or_from_bad_pairs(tmp_path: Path) -> None:
+def test_other_files_are_kept_and_bad_pairs_write_nothing(tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.jsonl", blimp())
     write(tmp_path / "out" / "notes.txt", "mine")
     with pytest.raises(DataError, match="holds other files"):

@@ -1,4 +1,4 @@
-"""Segments: equal to the published ones, and to a plain reference written sentence by sentence."""
+"""Packing: equality with the published segments and with a plain reference that adds sentence by sentence."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_published_equals_the_plain_reference(seed: int, longest: int) -> None:
 
 
 @pytest.mark.parametrize(("packing", "aware"), [("published", False), ("concat", False), ("concat", True)])
-def test_where_the_input_is_cut_into_blocks_has_no_meaning(packing: str, aware: bool) -> None:
+def test_the_segments_do_not_depend_on_the_blocks_of_the_input(packing: str, aware: bool) -> None:
     documents = random_documents(5, 30)
     lengths = as_lengths(documents)
     whole = packed(documents, [lengths], 16, packing, aware)
@@ -69,6 +69,16 @@ def test_concat_holds_every_token_once_in_full_segments() -> None:
     segments = packed(documents, [as_lengths(documents)], 16, "concat")
     assert [token for segment in segments for token in segment] == list(range(segments[-1][-1] + 1))
     assert {len(segment) for segment in segments[:-1]} == {14}
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_concat_never_exceeds_a_segment_whatever_the_number_of_tokens(blocks: int) -> None:
+    for total in range(1, 3 * 14 + 2):
+        lengths = np.ones(total, np.int32)
+        segments = np.concatenate(list(pack(np.array_split(lengths, blocks), 16, "concat")))
+        full, rest = divmod(total, 14)
+        assert segments[:, 1].tolist() == [14] * full + [rest] * (rest > 0), total
+        assert segments[:, 0].tolist() == list(range(0, total, 14)), total
 
 
 def test_document_aware_concat_ends_segments_with_documents() -> None:
@@ -95,7 +105,10 @@ def test_figures_count_repeated_and_dropped_tokens() -> None:
         assert report.tokens == len(held)
         assert report.repeated == len(held) - len(set(held))
         assert report.dropped == len(set(stream) - set(held))
-        assert report.shares(14).utilisation == pytest.approx(len(held) / report.samples / 14, abs=1e-6)
+        shares = report.shares(14)
+        assert shares.utilisation == pytest.approx(len(held) / report.samples / 14, abs=1e-6)
+        assert shares.duplication == pytest.approx(report.repeated / len(stream), abs=1e-6)
+        assert shares.dropped == pytest.approx(report.dropped / len(stream), abs=1e-6)
 
 
 def test_empty_documents_give_no_segments() -> None:
@@ -104,7 +117,7 @@ def test_empty_documents_give_no_segments() -> None:
 
 
 @pytest.mark.parametrize(("args", "word"), [((2, "concat"), "seq-length 2"), ((16, "best"), "'best'")])
-def test_impossible_settings_are_refused(args: tuple[int, str], word: str) -> None:
+def test_invalid_settings_are_refused(args: tuple[int, str], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         list(pack([], *args))
 

@@ -1,4 +1,4 @@
-"""A build cut short goes on from what is finished and ends with the same bytes."""
+"""Interrupted builds resume from their finished jobs and give the same bytes."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Recorder(Screen):
         self.lines.append(line)
 
 
-class CutShort(Exception):
+class Interrupted(Exception):
     pass
 
 
-def cut_short_before(stage: str, monkeypatch: pytest.MonkeyPatch, corpus: Path, out: Path) -> None:
+def interrupt_before(stage: str, monkeypatch: pytest.MonkeyPatch, corpus: Path, out: Path) -> None:
     really = stage_runner.run_jobs
 
     def run_jobs(todo: list[Job[Any]], *rest: object) -> list[Any]:
         if todo[0].stage == stage:
-            raise CutShort
+            raise Interrupted
         return really(todo, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(stage_runner, "run_jobs", run_jobs)
-        with pytest.raises(CutShort):
+        with pytest.raises(Interrupted):
             build_small(corpus, out)
 
 
@@ -64,8 +64,8 @@ def corpus(tmp_path: Path) -> Path:
     return make_corpus(tmp_path / "corpus", lines=80)
 
 
-def test_finished_jobs_are_not_done_again(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_short_before("plan", monkeypatch, corpus, tmp_path / "out")
+def test_finished_jobs_are_not_repeated(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_before("plan", monkeypatch, corpus, tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
     executed = count_executed(monkeypatch)
     screen = Recorder()
@@ -76,10 +76,10 @@ def test_finished_jobs_are_not_done_again(corpus: Path, tmp_path: Path, monkeypa
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
-def test_changed_settings_are_announced_and_only_what_depends_on_them_is_done_again(
+def test_changed_settings_are_announced_and_repeat_only_the_jobs_that_depend_on_them(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut_short_before("plan", monkeypatch, corpus, tmp_path / "out")
+    interrupt_before("plan", monkeypatch, corpus, tmp_path / "out")
     executed = count_executed(monkeypatch)
     screen = Recorder()
     build_small(corpus, tmp_path / "out", vocab_size=100, screen=screen)
@@ -94,7 +94,7 @@ def test_changed_settings_are_announced_and_only_what_depends_on_them_is_done_ag
 def test_changed_sources_are_announced_and_unchanged_chunks_kept(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut_short_before("plan", monkeypatch, corpus, tmp_path / "out")
+    interrupt_before("plan", monkeypatch, corpus, tmp_path / "out")
     with open(corpus / "homemade.dev", "a") as file:
         file.write("One more sentence.\n")
     executed = count_executed(monkeypatch)
@@ -106,7 +106,7 @@ def test_changed_sources_are_announced_and_unchanged_chunks_kept(
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
-def test_the_work_folder_goes_with_the_end_unless_it_is_to_be_kept(corpus: Path, tmp_path: Path) -> None:
+def test_the_work_folder_is_removed_at_the_end_unless_kept(corpus: Path, tmp_path: Path) -> None:
     build_small(corpus, tmp_path / "out")
     assert not (tmp_path / "out" / ".work").exists()
     build_small(corpus, tmp_path / "other", work=tmp_path / "work", keep_work=True)
@@ -125,18 +125,18 @@ def killed_builds(corpus: Path, folder: Path, kills: int, seed: int) -> None:
         assert contents(folder / f"finished-{number + 1}") == expected
 
 
-def test_three_kills_leave_the_bytes_as_they_are(corpus: Path, tmp_path: Path) -> None:
+def test_the_output_is_the_same_after_three_kills(corpus: Path, tmp_path: Path) -> None:
     killed_builds(corpus, tmp_path, 3, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_twenty_kills_leave_the_bytes_as_they_are(tmp_path: Path, seed: int) -> None:
+def test_the_output_is_the_same_after_twenty_kills(tmp_path: Path, seed: int) -> None:
     killed_builds(make_corpus(tmp_path / "corpus", lines=600), tmp_path, 20, seed)
 
 
 @pytest.mark.slow
-def test_killing_the_command_ends_its_workers_and_it_goes_on(tmp_path: Path) -> None:
+def test_killing_the_command_ends_its_workers_and_the_command_resumes(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "corpus", lines=3000)
     settings = ["--vocab-size", "200", "--min-frequency", "2", "--seq-length", "16", "48", "--chunk-bytes", "4000"]
     command = [sys.executable, "-m", "streaming_prep", "build", "--corpus", str(corpus), *settings, "--workers", "2"]
@@ -167,10 +167,10 @@ def wait_until_gone(pids: list[int]) -> None:
 
 
 @pytest.mark.parametrize("stage", ["clean", "tokenize", "plan"])
-def test_results_that_were_lost_or_cut_are_made_again(
+def test_lost_and_truncated_results_are_made_again(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    cut_short_before("shard", monkeypatch, corpus, tmp_path / "out")
+    interrupt_before("shard", monkeypatch, corpus, tmp_path / "out")
     results = sorted((tmp_path / "out" / ".work" / stage).rglob("*"))
     lost, cut, *_ = [path for path in results if path.is_file() and path.suffix != ".json"]
     lost.unlink()
@@ -180,12 +180,12 @@ def test_results_that_were_lost_or_cut_are_made_again(
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
-def test_a_shard_damaged_in_the_work_folder_is_noticed_and_made_again(corpus: Path, tmp_path: Path) -> None:
+def test_a_damaged_shard_in_the_work_folder_is_found_and_made_again(corpus: Path, tmp_path: Path) -> None:
     build_small(corpus, tmp_path / "out", keep_work=True, work=tmp_path / "work")
     shard = tmp_path / "out" / "seq_16" / "train" / "shard.00000.mds.zstd"
     data = bytearray(shard.read_bytes())
     data[70] ^= 1
-    shard.write_bytes(data)  # the work folder's file, too: it is one file with two names
+    shard.write_bytes(data)  # changes the work folder's file too: both are hard links to one file
     with pytest.raises(DataError, match="was damaged after it was written; rerun the same command"):
         build_small(corpus, tmp_path / "out", work=tmp_path / "work")
     build_small(corpus, tmp_path / "out", work=tmp_path / "work")

@@ -1,4 +1,4 @@
-"""Sentences: the published segmentation, and a short cut that never decides otherwise than Punkt."""
+"""Sentence splitting: equality with the published segmentation, and with Punkt where a shortcut skips it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_sentences_stream() -> None:
     assert next(stream) == "Line 0.[PAR]"
 
 
-def test_the_short_cut_agrees_with_punkt() -> None:
+def test_the_shortcut_agrees_with_punkt() -> None:
     reference = punkt.PunktSentenceTokenizer(punkt.load_model("english"))
     parts = [
         "Yes",
@@ -76,6 +76,6 @@ def test_a_line_of_dots_takes_linear_time() -> None:
     assert split_line("." * 200_000) == ["." * 200_000]
 
 
-def test_a_line_break_within_a_line_ends_a_paragraph_and_no_document() -> None:
+def test_a_line_break_within_a_line_ends_a_paragraph_but_not_a_document() -> None:
     lines = CLEANERS["gutenberg"].clean(["One.&#8232;Two.&#10;&#10;Three. Four."])
     assert list(split_sentences(lines)) == ["One.[PAR]", "Two.[PAR]", "Three.", "Four.[PAR]"]

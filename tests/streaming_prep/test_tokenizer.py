@@ -1,4 +1,4 @@
-"""The tokenizer: the published recipe, the same bytes every time, folders that transformers loads, its report."""
+"""Tokenizer training as published, equal bytes on every run, folders that transformers loads, and the report."""
 
 from __future__ import annotations
 
@@ -21,14 +21,7 @@ from streaming_prep.mds_shards import column_encoding
 from streaming_prep.tokenizer_report import report_tokenizer, summarize
 from streaming_prep.train_tokenizer import train_tokenizer, training_text
 from tests.conftest import require
-
-SENTENCES = [
-    f"The {animal} saw {number} {thing}s.[PAR]"
-    for animal in ("cat", "dog")
-    for thing in ("ball", "bird")
-    for number in range(1990, 2010)
-]
-SENTENCES += ["[TAB] An indented one.[PAR]", ""] * 20
+from tests.streaming_prep.training_sentences import SENTENCES
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +82,7 @@ def test_pieces_below_the_minimum_frequency_are_not_made() -> None:
 
 def test_training_twice_gives_the_same_bytes_whatever_the_threads() -> None:
     script = (
-        "from tests.streaming_prep.test_tokenizer import SENTENCES\n"
+        "from tests.streaming_prep.training_sentences import SENTENCES\n"
         "from streaming_prep.train_tokenizer import train_tokenizer\n"
         "import hashlib\n"
         "print(hashlib.sha256(train_tokenizer(SENTENCES, 120).to_str().encode()).hexdigest())"

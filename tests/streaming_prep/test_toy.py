@@ -15,10 +15,10 @@ from elc_composer.common.errors import ConfigError
 from streaming_prep.cleaners import get_cleaner
 from streaming_prep.toy import ToyLanguage, write_toy_language
 from streaming_prep.toy import lexicon as lex
-from streaming_prep.toy.layout import CORPORA
-from streaming_prep.toy.pair_files import PARADIGMS
+from streaming_prep.toy.corpora import CORPORA
+from streaming_prep.toy.paradigm_table import PARADIGMS
 from streaming_prep.toy.phrases import Draw, HeldOut
-from streaming_prep.toy.sentences import SentenceGrammar
+from streaming_prep.toy.sentence_grammar import SentenceGrammar
 from streaming_prep.toy.write import words_of
 
 WORDS = 60_000
@@ -111,10 +111,10 @@ def test_raw_shapes(language: ToyLanguage) -> None:
     )
 
 
-def test_cleaners_keep_the_words(language: ToyLanguage) -> None:
+def test_cleaning_keeps_the_words(language: ToyLanguage) -> None:
     for path in sorted(language.corpus.iterdir()):
         raw = path.read_text()
-        cleaned = "\n".join(get_cleaner("auto", path).clean(raw.split("\n"))).replace('"', "")
+        cleaned = "\n".join(get_cleaner(path.stem).clean(raw.split("\n"))).replace('"', "")
         assert 0.99 * language.words[path.name] <= len(bare(cleaned).split()) <= language.words[path.name], path.name
 
 
@@ -141,7 +141,7 @@ def test_no_sentence_is_good_in_one_pair_and_bad_in_another(pairs: dict[str, lis
 
 
 @pytest.mark.parametrize("words", [1_000, WORDS])
-def test_words_are_seen_but_sentences_are_not(tmp_path: Path, words: int) -> None:
+def test_the_corpus_has_the_words_of_the_pairs_but_not_their_sentences(tmp_path: Path, words: int) -> None:
     language = write_toy_language(tmp_path, seed=5, words=words)
     rows = [json.loads(line) for path in language.minimal_pairs.iterdir() for line in path.open()]
     assert words_of(row[key] for row in rows for key in ("sentence_good", "sentence_bad")) <= words_of(
@@ -176,14 +176,14 @@ def test_corpus_keeps_held_out_combinations_apart() -> None:
     assert not [pair for pair in clauses | qualities if held_out.holds(nouns[pair[0]], pair[1])]
 
 
-def test_word_frequency_alone_decides_nothing(language: ToyLanguage, pairs: dict[str, list[dict]]) -> None:
+def test_word_frequency_does_not_solve_the_pairs(language: ToyLanguage, pairs: dict[str, list[dict]]) -> None:
     counts = Counter(re.findall(r"[A-Za-z]+|[.,?]", corpus_text(language, "train")))
     for uid, rows in pairs.items():
         found = accuracy(rows, lambda text: sum(math.log(counts[w]) for w in re.findall(r"[A-Za-z]+|[.,?]", text)))
         assert 0.45 <= found <= 0.55, uid
 
 
-def test_neighbouring_words_decide_the_plain_paradigms_but_not_the_distracted(
+def test_bigrams_solve_the_plain_paradigms_but_not_those_with_distractors(
     language: ToyLanguage, pairs: dict[str, list[dict]]
 ) -> None:
     unigrams: Counter[str] = Counter()
@@ -204,7 +204,7 @@ def test_neighbouring_words_decide_the_plain_paradigms_but_not_the_distracted(
         assert found[uid] <= 0.65, found
 
 
-def test_sizes_that_cannot_be_are_refused(tmp_path: Path) -> None:
+def test_invalid_sizes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="words is 0"):
         write_toy_language(tmp_path, words=0)
     with pytest.raises(ConfigError, match="even number"):

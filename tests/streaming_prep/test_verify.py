@@ -1,10 +1,11 @@
-"""Verification finds what is wrong and names it; the other commands show what is there."""
+"""The commands verify, stats, sample and tokenizer-report on intact and damaged folders."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -31,7 +32,11 @@ def test_a_whole_folder_passes(whole: Path, capsys: pytest.CaptureFixture[str]) 
     captured = capsys.readouterr()
     assert captured.err.strip() == ""
     assert "seq_16/train" in captured.out
-    assert "dog" in captured.out, "decoded segments are shown"
+    lines = captured.out.splitlines()
+    headings = [number for number, line in enumerate(lines) if re.match(r"seq_\d+/\w+: \d+ shards, .* intact", line)]
+    assert len(headings) == 4
+    for number in headings:
+        assert re.match(r"  ['\"]", lines[number + 1]), "decoded segments follow their heading"
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.999])
@@ -78,7 +83,7 @@ def test_ids_beyond_the_vocabulary_are_found(prepared: Path, capsys: pytest.Capt
     assert "the vocabulary ends at 19" in capsys.readouterr().err
 
 
-def test_a_folder_without_a_manifest_is_no_finished_build(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_manifest_is_refused(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for damage in ("{", None):
         if damage is None:
             (prepared / "manifest.json").unlink()
@@ -89,11 +94,27 @@ def test_a_folder_without_a_manifest_is_no_finished_build(prepared: Path, capsys
             assert "manifest.json" in capsys.readouterr().err
 
 
+def test_stats_draw_the_picture_beside_the_data_or_at_out(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["stats", str(prepared)]) == 0
+    assert f"segment lengths: {prepared / 'segment_lengths.png'}" in capsys.readouterr().out
+    assert (prepared / "segment_lengths.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["verify", str(prepared)]) == 0
+    assert main(["stats", str(prepared), "--out", "sub/mine.png"]) == 0
+    assert [path.name for path in elsewhere.rglob("*.*")] == ["mine.png"]
+    assert main(["stats", str(prepared), "--out", "mine.txt"]) == 2
+    assert "--out is mine.txt, must end in .png" in capsys.readouterr().err
+
+
 def test_stats_count_words_and_tokens_and_draw_lengths(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "lengths.png"
-    assert main(["stats", str(whole), "--picture", str(picture)]) == 0
+    assert main(["stats", str(whole), "--out", str(picture)]) == 0
     manifest = json.loads((whole / "manifest.json").read_text())
     words = sum(source["words"] for source in manifest["sources"] if source["split"] == "train")
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -134,7 +155,7 @@ def change_manifest(folder: Path, keys: list[str], value: int) -> None:
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "seq_16/train/index.json", "tokenizer/tokenizer.json"])
-def test_no_damage_to_a_description_ends_in_a_traceback(
+def test_no_damage_gives_a_traceback(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
 ) -> None:
     generator = random.Random(0)
@@ -149,7 +170,7 @@ def test_no_damage_to_a_description_ends_in_a_traceback(
     assert found == 25 or file == "manifest.json", "the manifest is covered by no digest"
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(
+def test_a_closed_output_pipe_is_not_an_error(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader, writer = os.pipe()

@@ -10,7 +10,7 @@ from elc_composer.common.errors import ConfigError
 from streaming_prep.train_tokenizer import MARKERS, train_tokenizer
 from streaming_prep.word_counts import PieceCounts, train_from_counts
 from tests.conftest import require
-from tests.streaming_prep.test_encode import ODD, random_sentences
+from tests.streaming_prep.odd_sentences import ODD, random_sentences
 
 
 def counted(sentences: list[str], folder: Path, parts: int = 3, markers: str = "removed") -> PieceCounts:

@@ -18,20 +18,14 @@ import torch
 
 from elc_composer.callbacks.metrics_file import read_metrics
 from tests.conftest import ROOT
+from tests.disturbed import CONFIG, QUIET, SHARDED, fault
 from tests.faults.s3 import local_s3
 from tests.multirank.launch import free_port, launch
 from tests.runs import prepare_toy, tiny_overrides
 from tests.warm import Start, sample_ids, warm
 
-CONFIG = ROOT / "yamls" / "quickstart.yaml"
 JOB = ROOT / "tests" / "multirank" / "jobs" / "disturbed_job.py"
 LAST = "ba12-rank0.pt"
-QUIET = {
-    "checkpoints__keep": -1,
-    "evaluators__eval_interval": "100ba",
-    "callbacks__minimal_pair_plot": False,
-    "callbacks__layer_weight_monitor": "null",
-}
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +100,6 @@ def together(start: Start, prepared: Path, vocab_size: int, tmp_path_factory: py
     return undisturbed
 
 
-def fault(step: int, at: str, do: str, rank: int = 0) -> dict[str, Any]:
-    return {"step": step, "at": at, "do": do, "rank": rank}
-
-
 def difference(one: Runs, two: Runs) -> float:
     left, right = one.weights, two.weights
     assert left.keys() == right.keys()
@@ -148,7 +138,7 @@ def test_two_ranks_end_together_and_go_on(runs: Runs, together: Runs, alone: Run
     first, second = runs(fault(7, "batch_end", "SIGKILL", rank=1), ranks=2)
     assert second == -9
     assert first == 1
-    assert "another rank is gone" in runs.output
+    assert "another rank was lost" in runs.output
     assert runs(ranks=2) == [0, 0]
     assert runs.samples == together.samples == alone.samples
     assert difference(runs, together) <= 1e-6
@@ -186,9 +176,6 @@ def test_a_damaged_newest_checkpoint_is_passed_over(runs: Runs, alone: Runs) -> 
     assert [(event["event"], event["step"]) for event in events[-4:]] == [
         ("fell_back", 8), ("resumed", 8), ("saved", 12), ("finished", 12),
     ]  # fmt: skip
-
-
-SHARDED = {"parallelism__strategy": "fsdp2", "parallelism__sharded_checkpoints": True}
 
 
 def test_a_sharded_run_goes_on_past_a_damaged_checkpoint(runs: Runs, alone: Runs) -> None:

@@ -1,4 +1,4 @@
-"""How small a cache may be: one that cannot hold what is in use at once downloads the same shards over and over."""
+"""Checks that a cache limit can hold the shards in use; a smaller cache downloads the same shards over and over."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from streaming.base.world import World
 from elc_composer.common.errors import ConfigError
 
 ONE_BY_ONE = {"py1br", "py1e"}
-"""Orders that mix the shards of one block of samples at a time; the others mix all."""
+"""Shuffle algorithms that mix the shards of one block of samples at a time; the others mix all shards."""
+SMALLEST = 4
+"""Shards that any limit must hold."""
 
 
 def shards_in_use(dataset: Any, processes: int) -> int:
-    """Shards that loaders of one node may need from the download of a sample until all before it are read.
+    """The number of shards that the loaders of one node may need at the same time.
 
-    A shard that was downloaded ahead waits, untouched, for as long as the samples before it take; meanwhile as many
-    again are downloaded behind it, and none of these may push it out.
+    A prefetched shard must survive until its first sample is read. In that time as many shards again are prefetched
+    behind it, and none of them may evict it.
     """
     ahead = 2 * processes * (dataset.predownload + 2 * dataset.batch_size)
     nodes = World.detect().num_nodes
@@ -34,18 +36,18 @@ def shards_in_use(dataset: Any, processes: int) -> int:
 
 
 def check_cache_limit(dataset: Any, workers: int) -> None:
-    """Refuse a limit that cannot hold the shards in use, and those that are being fetched.
+    """Refuse a limit that cannot hold the shards in use and one more for each process, which it downloads meanwhile.
 
     Args:
         dataset: a StreamingDataset with a `cache_limit` in bytes.
         workers: loader processes of each rank; 0: the rank itself.
 
     Raises:
-        ConfigError: naming the least that works.
+        ConfigError: with the smallest limit that works.
     """
     limit: Any = dataset.cache_limit
     owners = (dataset.streams[owner] for owner in dataset.stream_per_shard)
-    # Shards that are read in place are no part of the cache.
+    # Shards that are read in place are not in the cache.
     sizes = [shard.get_max_size() for shard, owner in zip(dataset.shards, owners) if not owner.in_place]
     if not sizes:
         return
@@ -54,10 +56,10 @@ def check_cache_limit(dataset: Any, workers: int) -> None:
     everything = index + sum(sizes)
     processes = World.detect().ranks_per_node * max(workers, 1)
     used = shards_in_use(dataset, processes)
-    least = min(everything, index + largest * max(4, used + processes))
+    least = min(everything, index + largest * max(SMALLEST, used + processes))
     if limit < least:
         raise ConfigError(
             f"data.cache_limit is {limit:,} bytes, but {processes} loader processes use up to {used} shards of up to "
-            f"{largest:,} bytes at once: give at least {least:,} bytes, or lower data.predownload or "
+            f"{largest:,} bytes at once: set at least {least:,} bytes, or lower data.predownload or "
             "data.shuffle_block_size."
         )

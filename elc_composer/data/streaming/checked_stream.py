@@ -1,4 +1,4 @@
-"""One stream of MDS shards, whose failures say which shard and whether trying again can help."""
+"""Stream of MDS shards with checked downloads: errors name the shard and tell whether a retry may help."""
 
 from __future__ import annotations
 
@@ -20,58 +20,73 @@ from streaming.base.hashing import get_hash
 from streaming.base.world import World
 
 from elc_composer.common.errors import DataError
-from elc_composer.common.storage import Unreachable, describe, downloader_for, is_disk_full, is_transient
+from elc_composer.common.storage import (
+    START_PATIENCE,
+    Unreachable,
+    describe,
+    downloader_for,
+    is_disk_full,
+    is_transient,
+    retry,
+)
 from elc_composer.prepared.index_safety import check_shards
 
 log = logging.getLogger(__name__)
 
 DOWNLOADS = 3
-"""Times that a shard is fetched whose bytes are not those that were written."""
-MEND = "; copy it anew, or prepare the data again"
-"""What to do about a shard that is read where it lies."""
+"""Downloads of a shard whose bytes are wrong."""
+COPY_AGAIN = "; copy it again, or prepare the data again"
+"""Remedy for a damaged shard that is read in place."""
 _UNCHECKED = ".unchecked"
 
 
 class _Damaged(Exception):
-    """Bytes that are not those that were written."""
+    """A file whose hash or size is not the index's."""
 
 
 class CheckedStream(Stream):
-    """A stream that names the shard that fails, fetches a damaged one again, and trusts nothing that it finds.
+    """A stream whose errors name the shard, which downloads a damaged shard again and checks shards of earlier runs.
 
-    A shard that an earlier run left in the cache counts as unchecked until its first use, when its hash is compared:
-    it waits under another name, so that whoever reads it first goes through `prepare_shard`.
+    A shard that an earlier run left in the cache gets another name until its first use, so that its first reader calls
+    `prepare_shard`, which compares its hash.
+
+    Private methods of `Stream` that are overridden, with the bugs of mosaicml-streaming 0.13.0 they avoid:
+
+    - `_download_file` (bug: a download error names the exception of the provider, not the shard): error messages.
+    - `_prepare_shard_part` (bug: a shard's size is not compared): a shard cut short is accepted.
+    - `_decompress_shard_part` (bug: two runs that read one folder in place write to the same temporary file).
     """
 
     def __init__(self, *, remote: str | None, local: str, **options: Any) -> None:
         super().__init__(remote=remote, local=local, **options)
         self._downloader = downloader_for(remote)
         self.bytes_in_place = 0
-        """Of shards that are no cache, though Streaming counts them as one; known to the rank that set them up."""
+        """Bytes of shards read in place, which Streaming wrongly counts as cache usage; set on local leaders only."""
 
     @property
     def in_place(self) -> bool:
-        """Whether shards are read where they lie, without a cache."""
+        """Whether shards are read from their folder, without a cache."""
         return self.remote is None or os.path.abspath(self.remote) == os.path.abspath(self.local)
 
     @property
     def source(self) -> str:
-        """The folder or address that a message names."""
+        """The folder or address for error messages."""
         return f"{self.remote or self.local}/{self.split}"
 
     def get_shards(self, world: World, allow_unsafe_types: bool) -> list[Reader]:
-        """The readers of the stream's shards, its index fetched where the cache has none.
+        """The readers of the stream's shards; downloads the index where the cache has none.
 
         Raises:
-            DataError: where the index cannot be had, or names what must not be read.
+            Unreachable: a transient storage failure.
+            DataError: a missing index, or one with unsafe columns or file names.
         """
-        # Ours is stricter than Streaming's check, and like it runs before anything is read.
-        shards = super().get_shards(world, allow_unsafe_types=True)
+        # True turns Streaming's own check off; ours is stricter and also runs before a shard is opened.
+        shards = retry(lambda: super(CheckedStream, self).get_shards(world, True), START_PATIENCE)
         check_shards(self.source, json.loads(Path(self.local, self.split, get_index_basename()).read_text())["shards"])
         return shards
 
     def set_up_local(self, shards: list[Reader], cache_usage_per_shard: NDArray[np.int64]) -> None:
-        """Tidy what earlier runs left in the cache, and note what is there; called by one rank of a node."""
+        """Clean the cache of what earlier runs left and count its shards; called on the local leader only."""
         if not self.in_place:
             self._tidy(shards)
         super().set_up_local(shards, cache_usage_per_shard)
@@ -84,13 +99,11 @@ class CheckedStream(Stream):
                     raw.rename(_aside(raw))
 
     def prepare_shard(self, shard: Reader) -> int:
-        """Have the shard's files present, decompressed and checked; returns the change in cache usage, in bytes.
-
-        A shard that is read in place changes none.
+        """Download, decompress and check a shard; returns the change in cache usage in bytes, 0 if read in place.
 
         Raises:
-            Unreachable: where the storage does not answer as it should.
-            DataError: where the shard cannot be had at all.
+            Unreachable: a transient storage failure.
+            DataError: a shard that is missing or damaged, or a full disk.
         """
         delta = 0 if self.in_place else self._check_found(shard)
         for number in range(DOWNLOADS):
@@ -106,16 +119,16 @@ class CheckedStream(Stream):
                     raise self._no_space() from error
                 complaint = f"{self.name_of(shard)} cannot be read: {describe(error)}"
                 if self.in_place or number == DOWNLOADS - 1:
-                    way_out = MEND if self.in_place else f"; {DOWNLOADS} downloads gave the same: upload it again"
-                    raise DataError(complaint + way_out) from error
-                log.warning("%s; fetching it again", complaint)
+                    same = f"; {DOWNLOADS} downloads gave the same: upload it again"
+                    raise DataError(complaint + (COPY_AGAIN if self.in_place else same)) from error
+                log.warning("%s; downloading it again", complaint)
         raise AssertionError
 
     def check_in_place(self, shard: Reader) -> None:
-        """Compare the hash of a shard that is read where it lies; if packed, its unpacking checks it.
+        """Compare the hash of an uncompressed shard that is read in place; decompression checks the others.
 
         Raises:
-            DataError: where its bytes are not those that were written.
+            DataError: a hash that is not the index's.
         """
         info, _ = shard.file_pairs[0]
         if self.in_place and self.validate_hash and self.is_here(shard):
@@ -123,33 +136,37 @@ class CheckedStream(Stream):
                 self._check_hash(info, self._path(info).read_bytes())
             except _Damaged as error:
                 complaint = f"stream {self.source}: shard {info.basename} cannot be read: {error}"
-                raise DataError(complaint + MEND) from error
+                raise DataError(complaint + COPY_AGAIN) from error
 
     def restore(self, shard: Reader) -> None:
-        """Give a shard that is still unchecked its name back, for eviction."""
+        """Rename an unchecked shard back, for eviction."""
         raw = self._path(shard.file_pairs[0][0])
         with suppress(FileNotFoundError):
             _aside(raw).rename(raw)
 
     def is_here(self, shard: Reader) -> bool:
-        """Whether the shard can be read."""
+        """Whether the shard is present and checked."""
         return self._path(shard.file_pairs[0][0]).is_file()
 
     def name_of(self, shard: Reader) -> str:
-        """What a message calls a shard."""
+        """The name of a shard in messages."""
         raw, packed = shard.file_pairs[0]
         return f"stream {self.source}: shard {(packed or raw).basename}"
 
     def _download_file(self, from_basename: str, to_basename: str | None = None) -> str:
         if self.remote is None:
-            raise DataError(f"stream {self.source}: shard {from_basename} cannot be read: it is not there{MEND}")
+            raise DataError(
+                f"stream {self.source}: shard {from_basename} cannot be read: it does not exist{COPY_AGAIN}"
+            )
         try:
             return super()._download_file(from_basename, to_basename)
         except Exception as error:
             if is_disk_full(error):
                 raise self._no_space() from error
             kind = Unreachable if is_transient(error) else DataError
-            raise kind(f"stream {self.source}: shard {from_basename} cannot be fetched: {describe(error)}") from error
+            raise kind(
+                f"stream {self.source}: shard {from_basename} cannot be downloaded: {describe(error)}"
+            ) from error
 
     def _prepare_shard_part(
         self, raw_info: FileInfo, zip_info: FileInfo | None = None, compression: str | None = None
@@ -165,7 +182,7 @@ class CheckedStream(Stream):
     ) -> None:
         data = Path(zip_filename).read_bytes()
         self._check_hash(zip_info, data)
-        # A name of its own: another run may be decompressing the same shard of a folder that both read in place.
+        # A unique name: another run may be decompressing the same shard of a folder that both read in place.
         temporary = Path(f"{raw_filename}.{secrets.token_hex(4)}.tmp")
         try:
             temporary.write_bytes(decompress(compression, data))
@@ -180,7 +197,7 @@ class CheckedStream(Stream):
             raise _Damaged(f"Checksum failure: its {self.validate_hash} is not the index's")
 
     def _check_found(self, shard: Reader) -> int:
-        """Take a shard that is in the cache if it is whole; the change in cache usage."""
+        """Accept a shard of an earlier run in the cache if its hash is right, else delete it; the change in usage."""
         info, _ = shard.file_pairs[0]
         raw = self._path(info)
         aside = _aside(raw)
@@ -191,7 +208,7 @@ class CheckedStream(Stream):
             if self.validate_hash:
                 self._check_hash(info, found.read_bytes())
         except _Damaged as error:
-            log.warning("%s in the cache is damaged: %s; fetching it again", self.name_of(shard), error)
+            log.warning("%s in the cache is damaged: %s; downloading it again", self.name_of(shard), error)
             found.unlink()
             return -info.bytes
         found.rename(raw)
@@ -207,7 +224,7 @@ class CheckedStream(Stream):
                 if path.stat().st_size != info.bytes:
                     log.warning("stream %s: shard %s in the cache is cut short; it is removed", self.source, path.name)
                     path.unlink()
-            # Downloads and decompressions that a killed run did not finish.
+            # Unfinished downloads and decompressions of a killed run.
             elif re.search(r"\.mds(\.\w+)?(\.[0-9A-Fa-f]{8}|\.tmp)$", path.name):
                 path.unlink()
         for shard in shards:
@@ -216,7 +233,7 @@ class CheckedStream(Stream):
                 packed.unlink(missing_ok=True)
 
     def _discard(self, shard: Reader) -> None:
-        # What failed its check must not be found by the next attempt, nor by the next run; a source is left alone.
+        # Neither the next attempt nor the next run may find a file that failed its check. A source is not touched.
         for raw, packed in shard.file_pairs:
             if packed or not self.in_place:
                 self._path(raw).unlink(missing_ok=True)
@@ -226,7 +243,7 @@ class CheckedStream(Stream):
     def _no_space(self) -> DataError:
         return DataError(
             f"no space is left in {Path(self.local, self.split)} for shards of {self.source}: free some, or set "
-            "data.cache_limit; the same command continues from the newest checkpoint"
+            "data.cache_limit; rerun the same command to resume from the newest checkpoint"
         )
 
     def _path(self, info: FileInfo) -> Path:

@@ -1,19 +1,19 @@
-"""Segments from MDS shards, each with its id, its epoch and the step that it is for; what goes wrong says so.
+"""Dataset of token segments in MDS shards: sample ids, epochs and steps, whole batches, downloads that fail loudly.
 
-Two things that StreamingDataset leaves open are settled here.
+Differences from StreamingDataset (mosaicml-streaming 0.13.0):
 
-**Position.** A mask that follows a schedule needs to know how far the run is, and a worker process works ahead of it.
-But the order of samples is fixed: worker w of W yields every W-th batch, beginning with the w-th after the place of
-resumption. So a worker counts what it has yielded and knows each sample's batch without asking anybody.
+**Position.** A masking schedule needs the step of each sample, and a worker process works ahead of the run. The order
+of samples is fixed: worker w of W yields every W-th batch, starting at the w-th batch after the position of resumption.
+So a worker counts its samples and knows the batch of each one without communication.
 
 **Epochs of whole batches.** An epoch ends with the last batch that every rank can fill with samples that no other
-batch of the epoch has; what is left over comes in another epoch, since the order changes. (StreamingDataset repeats
-samples to make ranks and canonical nodes even.)
+batch of the epoch has. The samples left over come in another epoch, since the order changes. StreamingDataset repeats
+samples instead, to give ranks and canonical nodes equally many.
 
-Failures: StreamingDataset downloads in background threads, and one that raises ends the epoch as if it were over, or
-hangs the other workers. Here a background download that fails is only noted; the shard is fetched again in the
-foreground when its first sample is due: patiently where the storage may come back, and where it does not, the error
-reaches the training loop.
+**Failed downloads.** StreamingDataset downloads in background threads. A thread that raises ends the epoch as if it
+were complete, or hangs the other workers. Here a failed background download is only noted. The shard is downloaded
+again in the foreground when its first sample is due, with retries for transient failures. A lasting failure is raised
+in the training loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from elc_composer.data.collate import Segment
 from elc_composer.data.samples import problem_of
 from elc_composer.data.streaming.cache_limit import check_cache_limit
 from elc_composer.data.streaming.checked_stream import CheckedStream
-from elc_composer.data.streaming.shared_prefix import CacheFolders, random_prefixes
+from elc_composer.data.streaming.shared_prefix import CacheFolders, random_prefixes, remove_lock_files
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +49,23 @@ REPORTED_SHARE = 0.01
 class SegmentDataset(StreamingDataset):
     """StreamingDataset of one `input_ids` column; iterating yields `Segment`s, in whole batches.
 
+    Private methods that are overridden, with the bugs of mosaicml-streaming 0.13.0 they avoid:
+
+    - `_ready_thread` (bug: it waits without end for a shard that is evicted between its download and its turn).
+    - `_evict_coldest_shard` (bug: with a cache limit it deletes shards of streams that are read in place).
+    - `_evict_shard` (no bug: it knows only the name of a checked shard).
+
     Args:
         streams: the streams, of one sequence length.
         batch_size: samples of a batch on one device.
         workers: loader processes of a rank; 0: the rank itself.
         vocab_size: entries of the tokenizer; samples with other ids are an error.
         seq_length: tokens of a sequence, [CLS] and [SEP] included; longer samples are an error.
-        outage_tolerance: seconds for which a shard that is due is asked for, where the storage may come back.
+        outage_tolerance: seconds for which the download of a shard that is due is retried.
         options: StreamingDataset's own.
 
     Raises:
-        ConfigError: for a cache limit below what is in use at once.
+        ConfigError: a cache limit that cannot hold the shards in use.
         DataError: another run uses the cache.
     """
 
@@ -84,7 +90,7 @@ class SegmentDataset(StreamingDataset):
             if in_place := sum(stream.bytes_in_place for stream in streams):
                 self.cache_usage -= in_place
             if self.num_canonical_nodes is None:
-                # Streaming's own default, which 0.13.0 sets in the workers only: the rank would count other batches.
+                # Streaming's own default. 0.13.0 sets it when the first epoch begins; the length is needed before.
                 per_node = 64 if self.shuffle_algo in ("py1s", "py2s") else 1
                 self.num_canonical_nodes = per_node * World.detect().num_nodes
             if self.cache_limit:
@@ -105,7 +111,7 @@ class SegmentDataset(StreamingDataset):
 
     @property
     def names(self) -> str:
-        """The streams' places, for messages."""
+        """The streams' locations, for messages."""
         return "stream " + ", ".join(stream.source for stream in self.streams)
 
     @property
@@ -122,8 +128,8 @@ class SegmentDataset(StreamingDataset):
     def _unrepeated_samples(self) -> int:
         # The order takes one sample of each canonical node in turn. Nodes differ by one sample at most, and Streaming
         # repeats samples to make them equal: only the last turn can hold repeated ones.
-        assert self.num_canonical_nodes is not None
-        return self.epoch_size // self.num_canonical_nodes * self.num_canonical_nodes
+        nodes = self.num_canonical_nodes or 1
+        return self.epoch_size // nodes * nodes
 
     def check_epoch(self) -> None:
         """Report the samples that an epoch leaves out, if they are more than 1 %; log it on the first rank.
@@ -159,21 +165,23 @@ class SegmentDataset(StreamingDataset):
         return self.batches_per_epoch * self.device_batch_size
 
     def release(self) -> None:
-        """Stop downloading ahead and give the cache folders back, for another dataset to use."""
+        """Stop the download threads and release the cache folders, so that another dataset may use them."""
         self._stop_threads()
         self._cache_folders.release()
+        if self.world.ranks_per_node == 1:
+            remove_lock_files(self._shm_prefix_int)
 
     def _stop_threads(self) -> None:
         if hasattr(self, "_iterator"):
             self._iterator.non_blocking_exit()
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
-        """Continue where that state was saved; the number of canonical nodes stays what it was there."""
+        """Resume where the state was saved, with its number of canonical nodes."""
         super().load_state_dict(obj)
         self.num_canonical_nodes = obj["num_canonical_nodes"]
 
     def get_item(self, sample_id: int, retry: int = 7) -> Any:
-        """The sample with that id, blocking until its shard is here: `input_ids` and `sample_id`.
+        """The sample with that id: `input_ids` and `sample_id`; waits for its shard.
 
         Raises:
             DataError: naming the shard, and the sample where its content is invalid.
@@ -187,7 +195,7 @@ class SegmentDataset(StreamingDataset):
                 name = self.streams[self.stream_per_shard[shard_id]].name_of(self.shards[shard_id])
                 raise DataError(f"{name}: sample {index} {problem}")
         except DataError:
-            # A process waits for its threads before it ends, and these would try every shard that is still to come.
+            # At exit a process waits for its threads, which would try to download all remaining shards.
             self._stop_threads()
             raise
         return {"input_ids": ids, "sample_id": int(sample_id)}
@@ -198,17 +206,17 @@ class SegmentDataset(StreamingDataset):
             self._checked.add(shard_id)
 
     def position(self) -> tuple[int, int]:
-        """The epoch being iterated, and the batches of it that were done before it was resumed."""
+        """The current epoch, and the number of its batches before the position of resumption."""
         state = self.state_dict(num_samples=0, from_beginning=False)
         return state["epoch"], state["sample_in_epoch"] // self.global_batch_size
 
     def __iter__(self) -> Iterator[Segment]:  # type: ignore[override]
-        """This worker's share of the epoch, or of what is left of it."""
+        """This worker's share of the rest of the epoch."""
         samples = super().__iter__()
         first = next(samples, None)
         if first is None:
             return
-        # Only now is the epoch settled between the workers.
+        # Before the first sample, the workers have not agreed on the epoch.
         epoch, done = self.position()
         worker = World.detect()
         batches = self.batches_per_epoch
@@ -224,20 +232,20 @@ class SegmentDataset(StreamingDataset):
                     step=epoch * batches + batch,
                 )
         finally:
-            # Otherwise the threads that download ahead go on for an epoch that nobody reads.
+            # Otherwise the threads continue to download shards of an epoch that nobody reads.
             self._stop_threads()
 
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
-        """Have a shard here; a failure is an error only where somebody waits for it (`blocking`).
+        """Download a shard. A failure is raised only if the caller waits for it (`blocking`), else noted.
 
         Raises:
-            DataError: naming the shard.
+            DataError: with the name of the shard.
         """
         if blocking:
             retry(lambda: self._prepare_now(shard_id), self.outage_tolerance)
             self._prepared.add(shard_id)
             return
-        # The thread that downloads ahead asks for every sample, each time through a lock file.
+        # The prefetch thread calls this once per sample and takes a file lock each time; skip shards that are local.
         if shard_id in self._prepared and self._shard_states[shard_id] == _ShardState.LOCAL:
             return
         failed = self._failed.get(shard_id)
@@ -248,18 +256,18 @@ class SegmentDataset(StreamingDataset):
             self._prepared.add(shard_id)
         except Exception as error:
             self._failed[shard_id] = time.monotonic(), error
-            log.warning("download ahead failed, to be tried again when needed: %s", error)
+            log.warning("prefetch failed, will be retried when needed: %s", error)
 
     def _prepare_now(self, shard_id: int) -> None:
         self._prepare_or_reset(shard_id, blocking=True)
         stream = self.streams[self.stream_per_shard[shard_id]]
         if stream.is_here(self.shards[shard_id]):
             return
-        # Whoever was at it already has failed: this process's own thread, or another process, whose log says why.
+        # Another thread or process tried to download this shard and failed; its log has the reason.
         _, error = self._failed.pop(shard_id, (0.0, None))
         if isinstance(error, DataError):
             raise error
-        raise Unreachable(f"{stream.name_of(self.shards[shard_id])} cannot be fetched: another process failed to")
+        raise Unreachable(f"{stream.name_of(self.shards[shard_id])} cannot be downloaded: another process failed to")
 
     def _prepare_or_reset(self, shard_id: int, blocking: bool) -> None:
         try:
@@ -267,31 +275,30 @@ class SegmentDataset(StreamingDataset):
         except Exception:
             while self._cache_filelock.is_locked:
                 self._cache_filelock.release()
-            # The state is left at "preparing", for which others wait without end. "Local" sends them to read the shard,
-            # where its absence leads to another attempt in the foreground.
+            # Streaming 0.13.0 leaves the state at "preparing", for which others wait without end. With "local" they
+            # read the shard, find it missing and download it in the foreground.
             self._shard_states[shard_id] = _ShardState.LOCAL
             raise
 
     def _ready_thread(self, it: Any) -> None:
-        # Streaming's own waits without end for a shard that was evicted again between its download and its turn. Here
-        # such a shard passes, and `get_item` fetches it.
+        # A shard that was evicted between its download and its turn counts as ready; `get_item` downloads it again.
         while not (it.should_exit() or it.ready_index == it.total or self._event.is_set()):
-            if it.ready_index >= it.prepare_index or self._is_on_its_way(it.sample_ids[it.ready_index]):
+            if it.ready_index >= it.prepare_index or self._is_downloading(it.sample_ids[it.ready_index]):
                 time.sleep(TICK)
             else:
                 it.ready_index += 1
         it.on_exit()
 
-    def _is_on_its_way(self, sample_id: int) -> bool:
+    def _is_downloading(self, sample_id: int) -> bool:
         return bool(sample_id != -1 and self._shard_states[self.spanner[sample_id][0]] == _ShardState.PREPARING)
 
     def _evict_coldest_shard(self) -> None:
-        # What is read in place is no cache: evicting it would delete the data themselves.
+        # Streams that are read in place are not in the cache: evicting their shards would delete the data themselves.
         cached = np.array([not stream.in_place for stream in self.streams])[self.stream_per_shard]
         states, times = self._shard_states.numpy(), self._shard_access_times.numpy()
         (candidates,) = np.nonzero(cached & (states == _ShardState.LOCAL))
         if not candidates.size:
-            raise DataError(f"{self.names}: no shard in the cache can make room: raise data.cache_limit.")
+            raise DataError(f"{self.names}: no shard in the cache can be evicted; raise data.cache_limit.")
         self._evict_shard(int(candidates[np.argmin(times[candidates])]))
 
     def _evict_shard(self, shard_id: int) -> None:

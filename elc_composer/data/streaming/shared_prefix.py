@@ -1,13 +1,14 @@
-"""Names in shared memory that no other run has, and cache folders that no other run writes to.
+"""Unique shared-memory prefixes and exclusive cache folders, so that concurrent or killed runs do not collide.
 
-StreamingDataset shares its state between processes under names that begin with a number, which it finds by trying 0,
-1, 2, ... until a name is free. Two runs that start together find the same one; and a killed run leaves its names and
-its claim on its cache folder behind, which then looks used for ever. Here the number is drawn at random and claimed by
-creating the name, and who lives is told by locks that the kernel drops when their last process ends.
+StreamingDataset (mosaicml-streaming 0.13.0) shares its state between processes under names that begin with a number. It
+tries 0, 1, 2, ... until a name is free. Two runs that start together find the same number, and a killed run leaves its
+names and its claim on a cache folder behind, which then look used for ever. Here the number is random and claimed by
+creating the name, and locks that the kernel releases with their last process tell which runs are alive.
 """
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import hashlib
 import logging
@@ -31,14 +32,14 @@ from elc_composer.common.errors import DataError
 log = logging.getLogger(__name__)
 
 PATIENCE = 20.0
-"""Seconds to wait for a cache folder: the workers of a killed run live on for about five."""
+"""Seconds to wait for a cache folder: the workers of a killed run live for about five more."""
 
 Result = TypeVar("Result")
 
 
 @contextmanager
 def random_prefixes() -> Iterator[None]:
-    """Datasets that are made inside get numbers of their own, the same on all ranks of a node."""
+    """Give each dataset that is created inside a random prefix, the same on all ranks of a node."""
     original = streaming_dataset.get_shm_prefix
     streaming_dataset.get_shm_prefix = _claim_prefix
     try:
@@ -48,13 +49,13 @@ def random_prefixes() -> Iterator[None]:
 
 
 class CacheFolders:
-    """The right to write to cache folders; held until `release`, or until this process and its children have ended.
+    """Locks on cache folders, held until `release`, or until this process and its children have ended.
 
     Args:
-        folders: the local folders of streams that are downloaded; none for streams that are read in place.
+        folders: the cache folders of streams that are downloaded, not of streams that are read in place.
 
     Raises:
-        DataError: on every rank of the node, where another run has one of them.
+        DataError: another run uses one of them; raised on every rank of the node.
     """
 
     def __init__(self, folders: Sequence[str]) -> None:
@@ -70,13 +71,13 @@ class CacheFolders:
                 self.release()
                 raise DataError(
                     f"the cache folder {folder} is in use by another run on this machine (process {owner}); "
-                    "end that run, or name another folder in data.streams: local"
+                    "end that run, or set another folder in data.streams: local"
                 )
             lock.write(f"{os.getpid()}\n")
             self._locks.append(lock)
 
     def release(self) -> None:
-        """Give the folders back."""
+        """Release the folders."""
         while self._locks:
             self._locks.pop().close()
 
@@ -85,19 +86,20 @@ class CacheFolders:
 
 
 class _Lock:
-    """A file lock that a forked child shares and that ends with the last process that has it.
+    """A file lock that forked children share; the kernel releases it with the last process that has it open.
 
-    (The package filelock unlocks for all when one process lets go; a worker that ends must not.)
+    The package filelock does not fit: a worker that ends would release the lock for all.
     """
 
-    _held: dict[str, int] = {}  # noqa: RUF012 (paths held by a process, to tell at once what waiting cannot change)
+    # Paths by the process that holds them: waiting for oneself is useless.
+    _held: dict[str, int] = {}  # noqa: RUF012
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def acquire(self, patience: float = 0.0) -> bool:
-        """Try for that many seconds."""
+        """Try for `patience` seconds; whether it succeeded."""
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -133,17 +135,40 @@ class _Lock:
 
 
 _claims: dict[int, _Lock] = {}
-"""By process: the file that lists its prefixes. Locked while the process or a child of it lives."""
+"""By process: the file that lists its prefixes, locked while the process or a child of it is alive."""
+
+
+_used: set[int] = set()
+"""Prefixes of datasets of this process, whose lock files are removed at its end."""
+
+
+def remove_lock_files(prefix: int) -> None:
+    """Remove the two lock files of a dataset in the temporary folder, which Streaming 0.13.0 leaves there.
+
+    Call it when no other process uses the dataset: two processes could hold a lock that one of them has removed.
+    """
+    for name in (BARRIER_FILELOCK, CACHE_FILELOCK):
+        Path(tempfile.gettempdir(), _name(prefix, name)).unlink(missing_ok=True)
+
+
+def _remove_all_lock_files(process: int) -> None:
+    # At exit only, where several ranks share them. Each rank does so, since those that end later create them again.
+    if os.getpid() == process:
+        for prefix in _used:
+            remove_lock_files(prefix)
 
 
 def _claim_prefix(
     streams_local: list[str], streams_remote: list[str | None], world: World, retry: int = 100
 ) -> tuple[int, SharedMemory]:
-    """Stands for Streaming's function of the same signature, whose checks of folders `CacheFolders` does."""
+    """Replacement for Streaming's `get_shm_prefix`, whose checks of folders `CacheFolders` does."""
     memory: list[SharedMemory] = []
     prefix = _leader_decides(lambda: _create(memory))
     if not memory:
         memory.append(SharedMemory(_name(prefix, LOCALS), False))
+    if not _used:
+        atexit.register(_remove_all_lock_files, os.getpid())
+    _used.add(prefix)
     return prefix, memory[0]
 
 
@@ -153,7 +178,7 @@ def _create(memory: list[SharedMemory]) -> int:
         _sweep(registry)
         claims = _claims.get(os.getpid())
         if claims is None:
-            # Not a name that a dead process of the same number could have left.
+            # The random part tells it from a file that a dead process with the same id left.
             claims = _Lock(registry / f"prefixes-{os.getpid()}-{random.SystemRandom().randrange(1 << 32):x}.lock")
             claims.acquire()
             _claims[os.getpid()] = claims
@@ -167,7 +192,7 @@ def _create(memory: list[SharedMemory]) -> int:
 
 
 def _sweep(registry: Path) -> None:
-    """Remove what runs of this user left that no process is alive of."""
+    """Remove the shared memory and lock files of this user's dead runs."""
     for path in registry.glob("prefixes-*.lock"):
         lock = _Lock(path)
         if lock.acquire():
@@ -180,12 +205,11 @@ def _sweep(registry: Path) -> None:
 def _remove(prefix: int) -> None:
     removed = False
     for name in SHM_TO_CLEAN:
-        # The file itself: attaching and unlinking through Python would enlist it with this process's resource tracker.
+        # Unlink the file itself: Python's SharedMemory would register it with this process's resource tracker.
         for path in Path("/dev/shm").glob(_name(prefix, name)):
             path.unlink(missing_ok=True)
             removed = True
-    for name in (BARRIER_FILELOCK, CACHE_FILELOCK):
-        Path(tempfile.gettempdir(), _name(prefix, name)).unlink(missing_ok=True)
+    remove_lock_files(prefix)
     if removed:
         log.info("removed the shared memory %06d_* of a run that was killed", prefix)
 
@@ -203,7 +227,7 @@ def _registry() -> Path:
 @contextmanager
 def _exclusive(registry: Path) -> Iterator[None]:
     lock = _Lock(registry / "registry.lock")
-    # A thread of this process that has it is about to let go, too.
+    # A thread of this process that holds it is about to release it.
     while not lock.acquire(60.0):
         time.sleep(0.01)
     try:
@@ -213,7 +237,7 @@ def _exclusive(registry: Path) -> Iterator[None]:
 
 
 def _leader_decides(decide: Callable[[], Result]) -> Result:
-    """What `decide` returns or raises on each node's first rank, on all ranks of that node."""
+    """Run `decide` on each node's first rank; all ranks of the node return its result or raise its error."""
     world = World.detect()
     outcome: tuple[Any, DataError | None] = (None, None)
     if world.is_local_leader:

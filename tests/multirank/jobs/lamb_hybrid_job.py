@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from elc_composer.optim import Lamb, parameter_groups
 from elc_composer.optim.parameter_groups import plain_name
 from tests.multirank.jobs.lamb_model import Block, Words, loss_of, samples
+from tests.optim.plain_lamb import PlainLamb
 
 STEPS, WITHOUT_GAIN = 6, (0, 3)
 PLACEMENTS = [(Replicate(), Shard(0)), (Shard(0), Shard(0)), (Shard(0), Replicate()), (Replicate(), Replicate())]
@@ -47,7 +48,7 @@ def main() -> None:
         pieces.append(nn.Parameter(distribute_tensor(param.detach().clone(), mesh, placement)))
     position = {id(param): i for i, param in enumerate(whole.parameters())}
     groups = parameter_groups(whole, 0.1)
-    plain = Lamb(groups, lr=0.1, implementation="plain")
+    plain = PlainLamb(groups, lr=0.1)
     pieces_of = [{**group, "params": [pieces[position[id(p)]] for p in group["params"]]} for group in groups]
     cut = Lamb(pieces_of, lr=0.1)
     for step in range(STEPS):

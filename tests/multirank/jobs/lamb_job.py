@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from elc_composer.common.process_group import join_process_group
 from elc_composer.optim import OptimizerConfig, ScheduleConfig, build_optimizer, build_scheduler
 from elc_composer.optim.parameter_groups import plain_name
-from elc_composer.optim.shards import Placement
+from elc_composer.optim.placement import Placement
 from tests.multirank.jobs.lamb_model import Words, gloo_sum_factor, loss_of, samples
 
 GLOBAL_BATCH, STEPS, SAVED = 4, 6, 3

@@ -1,4 +1,4 @@
-"""Builds one corpus over and over, killed at random, until that many kills are done; run by test_resume.py.
+"""Build one corpus repeatedly with random kills until the given number of kills; run by test_resume.py.
 
 `kill_job.py CORPUS OUT KILLS SEED`: prints how many builds ran to their end. Importing takes longer than building, so
 this process imports and each build is a fork of it.

@@ -1,4 +1,4 @@
-"""The table of paradigms, and minimal pairs from them in BLiMP's format."""
+"""The paradigms of the toy language, and their minimal pairs in BLiMP's format."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def text_of(turn: Turn) -> str:
 def minimal_pairs(paradigm: Paradigm, grammar: PairGrammar, count: int) -> list[dict[str, str | int]]:
     """`count` different pairs (an even number) as BLiMP's JSON objects, each followed by its mirror image.
 
-    Raises DataError where the paradigm has fewer.
+    Raises:
+        DataError: the paradigm has fewer pairs.
     """
     rows: list[dict[str, str | int]] = []
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""Builds the optimizer of a run config."""
+"""Settings of a run's optimizer, and the optimizer built from them."""
 
 from __future__ import annotations
 
@@ -16,33 +16,31 @@ OPTIMIZERS = ("lamb", "adamw")
 
 @dataclass
 class OptimizerConfig:
-    """Optimizer and its settings; the defaults are the published LAMB recipe."""
+    """Optimizer and its numbers; the defaults are the published LAMB recipe."""
 
     name: str = "lamb"
-    """`lamb`, or `adamw` (torch's; it needs a much lower `lr`)."""
+    """`lamb`, or `adamw`: torch's own, for which `lr` 1e-2 is far too large."""
     lr: float = 1e-2
     """Peak learning rate; the default belongs to global batches of about 4 M tokens."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
-    """Decay rates of the running means of the gradient and of its square."""
+    """Decay of the running means of gradient and squared gradient, in [0, 1)."""
     eps: float = 1e-6
-    """Added to the root of the mean squared gradient."""
+    """Added to the root of the squared gradient's mean."""
     weight_decay: float = 0.1
-    """Decoupled weight decay; not applied to biases, norms, embeddings and layer weights (`parameter_groups`)."""
-    implementation: str = "auto"
-    """Implementation of LAMB, see `Lamb`; no effect on `adamw`."""
+    """Decoupled decay of all parameters but biases, norms, embeddings and layer weights."""
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """An optimizer over the model's trained parameters in two groups, with weight decay and without.
+    """Build an optimizer over the model's trained parameters in two groups, with weight decay and without.
 
     Raises:
         ConfigError: an unknown optimizer, numbers out of range, or a model without trained parameters.
     """
     groups = parameter_groups(model, config.weight_decay)
     if not groups:
-        raise ConfigError("no parameter of the model needs a gradient: there is nothing to optimize")
+        raise ConfigError("no parameter of the model requires a gradient; unfreeze some")
     if config.name == "lamb":
-        return Lamb(groups, config.lr, config.betas, config.eps, config.weight_decay, config.implementation)
+        return Lamb(groups, config.lr, config.betas, config.eps, config.weight_decay)
     if config.name == "adamw":
         if len(config.betas) != 2:
             raise ConfigError(f"optimizer.betas are {config.betas}; they must be two numbers")

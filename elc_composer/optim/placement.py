@@ -1,13 +1,13 @@
-"""Which part of a parameter this rank holds, and over which process groups its parts add up to the whole.
+"""Placement of sharded parameters: the part on this rank, and sums over the ranks that hold the other parts.
 
-Three kinds of parameters meet an optimizer:
+An optimizer sees three kinds of parameters:
 
 - whole ones (one process, DDP);
-- FSDP2's `DTensor`: mesh and placements are public and say everything;
-- FSDP1 with `use_orig_params=True`: flat 1-D slices, often empty. Torch has no public way to ask a parameter whether
-  it is one. FSDP1 marks them with the attribute `_fsdp_flattened`, which is read here, and nothing else private is.
-  Which process group cut them need not be known: sums over *all* ranks count every element equally often (once with
-  full sharding, once a replica with hybrid sharding), and that factor cancels in the quotient of two norms.
+- FSDP2's `DTensor`, whose mesh and placements are public;
+- FSDP1's flat 1-D slices (`use_orig_params=True`), often empty. Torch 2.7 has no public test for them; this module
+  reads the attribute `_fsdp_flattened`, which FSDP1 sets, and no other private one. The process group that shards them
+  is not needed: a sum over *all* ranks counts every element equally often (once with full sharding, once per replica
+  with hybrid sharding), and that factor cancels in the quotient of two norms.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from elc_composer.common.errors import ConfigError
 
 @dataclass(frozen=True)
 class Placement:
-    """Process groups over which local squared norms add up (None: the default group); none for a whole parameter."""
+    """Process groups to sum local squared norms over (None: the default group); empty for a whole parameter."""
 
     groups: tuple[dist.ProcessGroup | None, ...] = ()
 
 
 def placement_of(param: Tensor) -> Placement:
-    """How `param` is cut over ranks.
+    """Placement of a parameter.
 
     Raises:
-        ConfigError: the parameter is FSDP1's flat concatenation of many, or a DTensor of pending sums.
+        ConfigError: FSDP1's flat concatenation of many parameters, or a DTensor with a partial placement.
     """
     if isinstance(param, DTensor):
         mesh = param.device_mesh
         for dim, placement in enumerate(param.placements):
             if placement.is_partial():
                 raise ConfigError(
-                    f"LAMB cannot step a DTensor that is {placement} over mesh dimension {dim}: reduce it first"
+                    f"LAMB cannot step a DTensor with placement {placement} over mesh dimension {dim}; reduce it first"
                 )
         return Placement(
             tuple(
@@ -59,12 +59,12 @@ def placement_of(param: Tensor) -> Placement:
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """The part on this rank, sharing its memory; the tensor itself unless it is a DTensor."""
+    """The local part of a DTensor, without a copy; any other tensor itself."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def local_gradient(param: Tensor) -> Tensor | None:
-    """The gradient's part that belongs to this rank's part of `param`; None where there is none."""
+    """The gradient of this rank's part of `param`; None if there is none."""
     grad = param.grad
     if isinstance(grad, DTensor) and isinstance(param, DTensor) and grad.placements != param.placements:
         grad = grad.redistribute(param.device_mesh, param.placements)
@@ -72,13 +72,13 @@ def local_gradient(param: Tensor) -> Tensor | None:
 
 
 def sum_over_ranks(values: list[Tensor], placements: list[Placement]) -> list[Tensor]:
-    """Sums of each value over its placement's groups: one all-reduce for each distinct group (usually one in all).
+    """Sum each value over the groups of its placement, with one all-reduce per distinct group (usually one in all).
 
-    Every rank must call this with values for the same parameters in the same order.
+    Collective: every rank must pass values for the same parameters in the same order.
 
     Args:
         values: one tensor a parameter, all of one shape.
-        placements: where each parameter's parts lie.
+        placements: of each parameter.
     """
     result = list(values)
     for group in dict.fromkeys(group for placement in placements for group in placement.groups):

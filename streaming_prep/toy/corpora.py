@@ -1,4 +1,4 @@
-"""The raw shapes of the BabyLM corpora, filled with toy sentences: each function writes one document."""
+"""Documents in the raw formats of the BabyLM corpora, filled with toy sentences; one function for each corpus."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Callable
 
 from streaming_prep.toy.grammar import Sentence
-from streaming_prep.toy.sentences import SentenceGrammar
+from streaming_prep.toy.sentence_grammar import SentenceGrammar
 
 LINE_WIDTH = 72
-"""Characters a line of the wrapped books."""
+"""Characters in a line of the wrapped books."""
 
 
 def gutenberg(grammar: SentenceGrammar) -> tuple[str, list[Sentence]]:
@@ -32,7 +32,7 @@ def simple_wikipedia(grammar: SentenceGrammar) -> tuple[str, list[Sentence]]:
 
 
 def switchboard(grammar: SentenceGrammar) -> tuple[str, list[Sentence]]:
-    """A call between A and B, each line `A:<tab>text`; who asks is answered by the other."""
+    """A call between A and B, each line `A:<tab>text`; a question is answered by the other speaker."""
     lines, sentences = [], []
     speaker = 0
     for _ in range(grammar.draw.between(6, 12)):
@@ -44,7 +44,7 @@ def switchboard(grammar: SentenceGrammar) -> tuple[str, list[Sentence]]:
 
 
 def aochildes(grammar: SentenceGrammar) -> tuple[str, list[Sentence]]:
-    """A child's hour: lower case, one sentence a line, a space before the mark."""
+    """A child's session: lower case, one sentence a line, a space before the mark."""
     sentences = [s for _ in range(grammar.draw.between(6, 12)) for s in grammar.turn()]
     return "".join(_spaced(s) + "\n" for s in sentences) + "\n", sentences
 
@@ -56,11 +56,11 @@ CORPORA: tuple[tuple[str, Callable[[SentenceGrammar], tuple[str, list[Sentence]]
     ("switchboard", switchboard, 0.1),
     ("aochildes", aochildes, 0.1),
 )
-"""BabyLM's names, what writes them, and each one's share of the words."""
+"""Name, function and share of the words of each corpus."""
 
 
 def word_count(sentences: list[Sentence]) -> int:
-    """Words without punctuation."""
+    """Number of words, without punctuation."""
     return sum(sum(word != "," for word in sentence.words) for sentence in sentences)
 
 

@@ -1,4 +1,4 @@
-"""The sentences of the toy corpus; none of them has a held-out combination."""
+"""Grammar of the toy corpus's sentences, none of which has a held-out combination."""
 
 from __future__ import annotations
 
