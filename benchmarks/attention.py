@@ -1,15 +1,15 @@
-"""Time and memory of disentangled attention, forward and backward: the project's forms and what else there is.
+"""Benchmark of disentangled attention, forward and backward: time and memory of this project's forms and of others.
 
     python -m benchmarks.attention [--device cuda|cpu] [--repeats 20] [--out benchmarks/results/attention_<device>.json]
 
-The part between the projections and the output matrix, base model's heads (12 of size 64, 63 buckets), one process;
-after warm-up the contestants take turns, so that a change in the machine's speed meets all of them. Medians in
-milliseconds: wall time on CUDA, CPU time of all threads on the CPU, where other work on the machine then counts little.
-On CUDA also the peak of memory beyond the inputs.
+It measures the part between the projections and the output matrix with the base model's heads (12 of size 64, 63
+buckets) in one process. After warm-up the contestants take turns, so that a change in the machine's speed affects all
+of them. Medians in milliseconds: wall time on CUDA; CPU time of all threads on the CPU, where other work on the
+machine then matters little. On CUDA also the peak memory beyond the inputs.
 
-On CUDA (bfloat16): `triton`, `torch` (scaled_dot_product_attention with the bias in memory), `eager`, `flex`
-(torch's FlexAttention, compiled; without dropout, which it has not) and `flashdeberta` (where it is installed; without
-dropout, too). On the CPU (float32): `torch` and `eager`.
+On CUDA (bfloat16): `triton`, `torch` (scaled_dot_product_attention with the bias in memory), `eager`, `flex` (torch's
+FlexAttention, compiled; it has no dropout) and `flashdeberta` (if installed; no dropout). On the CPU (float32): `torch`
+and `eager`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def flashdeberta() -> Contestant:
 
 
 def contestants(device: str) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """What takes part, and why the others do not."""
+    """Contestants by name, and the reasons why others are left out."""
     found: dict[str, Contestant] = {"eager": eager, "torch": fused_torch}
     absent: dict[str, str] = {}
     if device == "cuda":
@@ -149,7 +149,7 @@ def milliseconds(run: Callable[[], None], device: str) -> float:
 
 
 def measure(batch: int, length: int, device: str, dropout: float, repeats: int) -> dict[str, dict[str, object]]:
-    """Each contestant's figures at one shape; one that fails says how."""
+    """Figures of each contestant at one shape; a failing one is reported with its error."""
     given = inputs(batch, length, device)
     d_out = torch.randn_like(given.value)
     expected = eager(given, 0.0).detach().double()

@@ -253,7 +253,7 @@ CASES = [
         _text("corpus/a.train", GOOD),
     ),
     Case("no workers", [*BUILD, "--workers", "0"], "--workers 0", "streaming_prep", _text("corpus/a.train", GOOD)),
-    Case("verify nothing", ["verify", "{tmp}/empty"], "manifest.json", "streaming_prep"),
+    Case("verify nothing", ["verify", "{tmp}/empty"], "empty does not exist; give the folder", "streaming_prep"),
     Case("sample of nothing", ["sample", "{data}", "--output", "seq_9/dev"], "holds no seq_9/dev", "streaming_prep"),
     Case("no such pairs", PAIRS, "pairs.jsonl does not exist", "evaluate"),
     Case("pairs that are no JSON", PAIRS, "pairs.jsonl:1 is not valid JSON", "evaluate", _text("pairs.jsonl", b"{\n")),

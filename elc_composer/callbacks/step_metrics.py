@@ -1,4 +1,4 @@
-"""Masked accuracy, sequence length and epochs seen of every training step, without an extra device synchronization."""
+"""Masked accuracy, sequence length, epochs and words of every training step, without an extra synchronization."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class StepMetrics(Callback):
     +----------------------------------+-------------------------------------------------------------------------------+
     | ``data/epochs``                  | Passes over the training data so far, fractions included, over all stages     |
     +----------------------------------+-------------------------------------------------------------------------------+
+    | ``data/words``                   | Estimated words seen: epochs times `words_per_epoch`; not logged without it   |
+    +----------------------------------+-------------------------------------------------------------------------------+
 
     Composer's own training metrics make the host wait for the device in every step. Here hits and labels are counted on
     the device, for each microbatch, and summed over the ranks before the optimizer step. They are read after Composer
@@ -39,7 +41,8 @@ class StepMetrics(Callback):
     take no values for a step after those of the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, words_per_epoch: float | None = None) -> None:
+        self.words_per_epoch = words_per_epoch
         self._counts: Tensor | None = None
         self._epochs: float | None = None
 
@@ -79,6 +82,8 @@ class StepMetrics(Callback):
                 self._epochs = int(before.epoch) + int(before.batch_in_epoch) / batches
             self._epochs += 1 / batches
             metrics["data/epochs"] = self._epochs
+            if self.words_per_epoch is not None:
+                metrics["data/words"] = self._epochs * self.words_per_epoch
         logger.log_metrics(metrics, step=int(state.timestamp.batch) - 1)
 
     def state_dict(self) -> dict[str, Any]:

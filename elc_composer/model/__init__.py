@@ -1,4 +1,4 @@
-"""The model. The files of this folder are also the code of an exported model, so they import only each other."""
+"""ELC-BERT for transformers. An exported model contains these files, so they import only each other."""
 
 from .configuration_elc import MIXING_RULES, ElcConfig
 from .modeling_elc import ElcForMaskedLM, ElcModel

@@ -1,4 +1,4 @@
-"""Disentangled attention (He et al. 2021) with log-bucketed relative positions, as LTG-BERT uses it."""
+"""Disentangled attention (He et al. 2021) with log-bucketed relative positions, as in LTG-BERT."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .triton_attention import supported, triton_attention
 def relative_position_buckets(bucket_size: int, max_positions: int) -> Tensor:
     """Bucket of every distance between two positions.
 
-    Distances below half of `bucket_size` have a bucket each; beyond, buckets widen logarithmically to `max_positions`.
+    Distances up to half of `bucket_size` have a bucket each; beyond, buckets widen logarithmically to `max_positions`.
 
     Args:
-        bucket_size: buckets a side, the diagonal included.
+        bucket_size: buckets per direction, including that of distance 0.
         max_positions: longest sequence, in tokens.
 
     Returns:
@@ -43,7 +43,7 @@ def relative_position_buckets(bucket_size: int, max_positions: int) -> Tensor:
 
 
 class RelativePositions(nn.Module):
-    """The bucket table, held once for all layers and never stored in a checkpoint."""
+    """Bucket table, shared by all layers and not stored in checkpoints."""
 
     buckets: Tensor
 
@@ -56,7 +56,7 @@ class RelativePositions(nn.Module):
         )
 
     def reset_parameters(self) -> None:
-        """Fill the table again, as after creation on the meta device."""
+        """Fill the table, for a module that was created on the meta device."""
         self.buckets.copy_(relative_position_buckets(self.bucket_size, self.max_positions))
 
     def forward(self, length: int) -> Tensor:
@@ -80,8 +80,7 @@ def by_distance(buckets: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Multi-head attention whose scores add content-to-position and position-to-content terms.
 
-    The query and key projection is one matrix, all queries first, then all keys; it projects the relative embeddings,
-    too.
+    One matrix projects to all queries, then all keys; it also projects the relative embeddings.
     """
 
     def __init__(self, config: ElcConfig) -> None:

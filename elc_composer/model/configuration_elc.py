@@ -1,4 +1,4 @@
-"""Configuration of ELC-BERT and of the plain residual model that it is compared with."""
+"""Configuration of ELC-BERT and of LTG-BERT, the residual model that it is compared with."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from .kernels import KERNELS
 
 
 class MixingRule(NamedTuple):
-    """What sets one variant's equations apart; see `ElcConfig.layer_mixing`."""
+    """Differences between the equations of the variants; see `ElcConfig.layer_mixing`."""
 
     learned: bool
-    """A layer reads a softmax-weighted sum of all earlier outputs; otherwise only the last one."""
+    """A layer reads a softmax-weighted sum of all earlier outputs; otherwise only the output before it."""
     residual: bool
-    """The attention's output is added to what the layer read, as in a residual stream."""
+    """The attention's output is added to the layer's input, as in a residual stream."""
     mlp_reads_input: bool
-    """The feed-forward reads what the layer read plus the attention's output; otherwise the latter alone."""
+    """The feed-forward reads the layer's input plus the attention's output; otherwise only the attention's output."""
     normalized: bool
     """Each layer's output passes through a LayerNorm without parameters; mixes are of normalized states."""
     mixed_output: bool
     """The head reads one more weighted sum, of the embedding and all layers."""
     previous_layer_init: float
-    """Initial value, before the softmax, of the weight of the layer right before; all others start at 0."""
+    """Initial value, before the softmax, of the weight of the last earlier output; all others start at 0."""
 
 
 MIXING_RULES = {
@@ -49,22 +49,25 @@ class ElcConfig(PretrainedConfig):
     | `ltg`             | a = h + attention(h);  a + mlp(a)         | none: plain LTG-BERT   |
 
     Args:
-        layer_mixing: `base`, `zero`, `normalized`, `weighted_output` or `ltg`; their equations stand in `ElcConfig`.
+        layer_mixing: `base`, `zero`, `normalized`, `weighted_output` or `ltg`; see `ElcConfig` for their equations.
         vocab_size: entries of the vocabulary.
         hidden_size: width of the hidden states; a multiple of `num_attention_heads`.
         intermediate_size: width of the gated feed-forward.
         num_hidden_layers: number of layers.
         num_attention_heads: heads of each layer.
         max_position_embeddings: longest training sequence, in tokens; longer inputs get position buckets of their own.
-        position_bucket_size: relative-position buckets a side (log buckets, as DeBERTa's).
+        position_bucket_size: relative-position buckets per direction (log buckets, as in DeBERTa).
         hidden_dropout_prob: dropout of the embedding, the feed-forward and the head.
         attention_probs_dropout_prob: dropout of an attention block: relative embeddings, probabilities, output.
         layer_norm_eps: epsilon of every LayerNorm.
         kernels: `eager` (plain), `torch` (fused torch), `triton` (CUDA), `auto` (triton on CUDA, else torch).
         pad_token_id: id of [PAD].
+        cls_token_id: id of [CLS].
+        sep_token_id: id of [SEP].
+        mask_token_id: id of [MASK].
 
     Raises:
-        ValueError: for an unknown variant or kernel, or a width that the heads do not divide.
+        ValueError: an unknown variant or kernel, a number out of range, or a width that the heads do not divide.
     """
 
     model_type = "elc"

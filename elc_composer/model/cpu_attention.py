@@ -1,8 +1,8 @@
 """Disentangled attention with gradients on a CPU, in as few passes over `[B, H, T, T]` as torch's operations allow.
 
-What it saves against the formula written out (`attention.plain_attention`): heads come first, so that every product
-with the positions is one large product a head; scale, scores and padding are added in place; position-to-content scores
-are looked up before they are transposed; of `[B, H, T, T]` only the probabilities, dropped and not, are kept.
+Savings over the written-out formula (`attention.plain_attention`): heads come first, so that every product with the
+positions is one large product per head; scale, scores and padding are added in place; position-to-content scores are
+looked up before they are transposed; of `[B, H, T, T]` only the probabilities before and after dropout are kept.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class CpuAttention(torch.autograd.Function):
         scale: float,
         dropout: float,
     ) -> Tensor:
-        """`[B, T, heads, d]`; a probability is dropped where 16 random bits say so, as in `dropout.dropout`."""
+        """`[B, T, heads, d]`; probabilities are dropped as in `dropout.dropout`."""
         levels = min(round(dropout * LEVELS), LEVELS - 1)
         batch, length, _, heads, size = query_key.shape
         buckets_count = len(position)
         enlarged = LEVELS / (LEVELS - levels)
         query = heads_first(query_key[:, :, 0], scale)
         key = heads_first(query_key[:, :, 1])
-        # What dropout keeps grows by this factor; values are the smallest place to put it.
+        # Scale the values by dropout's factor instead of the probabilities: they are the smaller tensor.
         value = heads_first(value, enlarged)
         query_position, key_position = position.permute(1, 2, 0, 3).contiguous().unbind()
         query_position = query_position * scale

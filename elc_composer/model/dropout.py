@@ -1,7 +1,7 @@
-"""Dropout that does not spend its time on random numbers on a CPU.
+"""Fast dropout on a CPU: 16 random bits per element.
 
-torch draws a float for every element there, on one thread; 16 bits of a fast generator's integers decide as well, in a
-fraction of the time (docs/performance.md). What is kept is remembered in a byte an element, a quarter of torch's float.
+torch draws a float per element there, on one thread. 16 bits of NumPy's fast integer generator take a fraction of the
+time (docs/performance.md). The mask takes a byte per element, a quarter of torch's float mask.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .kernels import resolve_kernels
 
 LEVELS = 1 << 16
 LANES = 4
-"""16-bit numbers in what the generator draws at once."""
+"""16-bit numbers in one 64-bit draw of the generator."""
 
 
 class Dropout(nn.Dropout):
-    """`torch.nn.Dropout`, drawing fewer bits on a CPU unless `kernels` is `eager`."""
+    """`torch.nn.Dropout` with 16 random bits per element on a CPU, unless `kernels` is `eager`."""
 
     def __init__(self, p: float, kernels: str) -> None:
         super().__init__(p)
@@ -35,7 +35,7 @@ class Dropout(nn.Dropout):
 
 
 def dropout(x: Tensor, p: float, training: bool, kernels: str) -> Tensor:
-    """Each element is 0 with probability `p`, to the nearest 1 / 65,536; what is kept grows so that means stay."""
+    """Dropout with probability `p`, rounded to a multiple of 1/65,536; kept elements are scaled by 1/(1-p)."""
     if not training or p == 0.0:
         return x
     levels = round(p * LEVELS)
@@ -48,8 +48,8 @@ def dropout(x: Tensor, p: float, training: bool, kernels: str) -> Tensor:
 def draw_kept(shape: Sequence[int], levels: int) -> Tensor:
     """`shape` uint8 on the CPU: 1 where an element is kept, 0 where 16 random bits are below `levels`.
 
-    The bits are those of NumPy's SFC64, seeded from torch's default generator: the same state gives the same elements,
-    so that what is recomputed in a backward pass drops what it dropped before.
+    The bits come from NumPy's SFC64, seeded from torch's default generator: the same state gives the same elements, so
+    that activation checkpointing drops the same elements when it recomputes.
     """
     count = math.prod(shape)
     seed = int(torch.randint(torch.iinfo(torch.int64).max, ()))
@@ -59,7 +59,7 @@ def draw_kept(shape: Sequence[int], levels: int) -> Tensor:
 
 
 class SixteenBitDropout(torch.autograd.Function):
-    """Drops an element where 16 random bits, as a number, are below `levels`."""
+    """Sets an element to 0 if 16 random bits, as a number, are below `levels`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, levels: int) -> Tensor:

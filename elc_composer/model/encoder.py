@@ -1,4 +1,4 @@
-"""The encoder: embedding, layers that read mixes of all earlier outputs, and the head's own mix where there is one."""
+"""Embedding and encoder: layers that read mixes of all earlier outputs, and the mix of the head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .layer_mixing import Links, linked_mix
 
 
 class Embedding(nn.Module):
-    """Token embeddings, normalized, and the relative-position embeddings that all layers share."""
+    """Normalized token embeddings, and the relative-position embeddings that all layers share."""
 
     def __init__(self, config: ElcConfig) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Embedding(nn.Module):
 
 
 class GatedGelu(nn.Module):
-    """First half times tanh-approximated GELU of the second (Shazeer 2020)."""
+    """First half times the tanh-approximated GELU of the second half (Shazeer 2020)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., 2 F]` -> `[..., F]`."""
@@ -42,7 +42,7 @@ class GatedGelu(nn.Module):
 
 
 class ScaledInitLinear(nn.Linear):
-    """A matrix without bias that starts smaller the deeper its layer: times sqrt(1 / (2 (1 + layer)))."""
+    """Matrix without bias, initialized smaller in deeper layers: times sqrt(1 / (2 (1 + layer)))."""
 
     def __init__(self, inputs: int, outputs: int, layer: int) -> None:
         super().__init__(inputs, outputs, bias=False)
@@ -70,7 +70,7 @@ class FeedForward(nn.Module):
 
 
 class ElcLayer(nn.Module):
-    """One layer: reads the list of all earlier outputs, returns its own."""
+    """One layer: reads all earlier outputs and returns its own."""
 
     def __init__(self, config: ElcConfig, layer: int) -> None:
         super().__init__()
@@ -97,8 +97,8 @@ class ElcLayer(nn.Module):
         """`layer + 1` tensors `[B, T, D]` -> `[B, T, D]`, and the next layer's `links`.
 
         `states` and `links` are those of `linked_mix`, the other arguments those of `Attention.forward`. With
-        `positions` `[M]`, flat in `B * T`, the layer attends from everywhere but computes what follows there alone:
-        `[M, D]`.
+        `positions` `[M]`, flat in `B * T`, queries are computed everywhere, but the rest of the layer at these
+        positions only: `[M, D]`.
         """
         x = states[-1]
         if self.rule.learned:
@@ -114,7 +114,7 @@ class ElcLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The layers, and the head's own mix where the variant has one."""
+    """All layers, and the mix of the head for the variant that has one."""
 
     def __init__(self, config: ElcConfig) -> None:
         super().__init__()
@@ -132,11 +132,11 @@ class Encoder(nn.Module):
         positions: Tensor | None = None,
         probabilities: list[Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """`[B, T, D]` -> L+1 states `[B, T, D]`, and the final mix as one more where the variant has it.
+        """`[B, T, D]` -> L+1 states `[B, T, D]`, and the final mix as one more for the variant that has it.
 
-        With `positions` `[M]`, flat in `B * T`, the last of these is `[M, D]`: what the head reads there. Nobody reads
-        the last layer's output elsewhere, so it is not computed. Each layer appends its attention probabilities to
-        the list `probabilities`, if given.
+        With `positions` `[M]`, flat in `B * T`, the last state is `[M, D]`: the input of the head at these positions.
+        The last layer's output elsewhere is not needed and not computed. Each layer appends its attention
+        probabilities to the list `probabilities`, if given.
         """
         buckets = self.relative_positions(embedded.shape[1])
         states = [embedded]
@@ -144,7 +144,8 @@ class Encoder(nn.Module):
         links: Links = ()
 
         def readable() -> tuple[Tensor, ...]:
-            # With links, only the newest state takes a gradient from its reader; the others have theirs already.
+            # When gradients travel through `links`, earlier states are passed detached: their gradient arrives through
+            # the links, not through this layer.
             return (*detached, states[-1]) if links else tuple(states)
 
         for number, layer in enumerate(self.layers, start=1):

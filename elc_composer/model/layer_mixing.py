@@ -1,9 +1,8 @@
-"""The ELC mechanism: what a layer reads is a learned, softmax-weighted sum of all earlier outputs.
+"""Layer mixing of ELC-BERT: the input of a layer is a learned, softmax-weighted sum of all earlier outputs.
 
-`mix` is the plain form. Under autograd it reads and writes the gradient of every earlier state once for each layer
-that read it. `linked_mix` keeps what flows back into each layer's mix instead, and forms a state's gradient once, when
-all of its readers are done: with s the shares and g_n what flows into layer n's mix, state i's is
-sum_{n >= i} s_{n,i} g_n.
+`mix` is the plain form. Autograd then reads and writes the gradient of every earlier state once per layer that read
+it. `linked_mix` keeps the gradient of each layer's mix instead, and computes a state's gradient once, after all of its
+readers: with shares s and the gradient g_n of layer n's mix, that of state i is sum_{n >= i} s_{n,i} g_n.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ from torch import Tensor
 from .kernels import require_first_derivative, resolve_kernels
 
 Links = tuple[Tensor, ...]
-"""Of every later reader m, a stand-in for its g_m, then of every one a stand-in for its shares; see `LinkedMix`."""
+"""Placeholder tensors for later layers: first one per layer for the gradient of its mix, then one per layer for its
+mixing weights. See `LinkedMix`."""
 
 
 def layer_shares(weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """Softmax of a layer's weights `[n+1]`, taken in at least float32, in the states' dtype."""
+    """Softmax of a layer's weights `[n+1]`, computed in at least float32, in the states' dtype."""
     return torch.softmax(at_least_float32(weights), dim=0).to(dtype)
 
 
@@ -34,7 +34,7 @@ def mix(states: Sequence[Tensor], weights: Tensor) -> Tensor:
         weights: `[n+1]`, before the softmax.
 
     Returns:
-        `[B, T, D]` in the states' dtype; the softmax itself is taken in at least float32.
+        `[B, T, D]` in the states' dtype; the softmax is computed in at least float32.
 
     Source: Georges Gabriel Charpentier & Samuel 2023, section 3.
     """
@@ -48,22 +48,22 @@ def mix(states: Sequence[Tensor], weights: Tensor) -> Tensor:
 def linked_mix(
     states: Sequence[Tensor], weights: Tensor, links: Links, readers: int, kernels: str
 ) -> tuple[Tensor, Links]:
-    """As `mix`, for readers that are called in order, each with the links that the one before it returned.
+    """Compute `mix` for readers (layers) that are called in order, each with the links that the previous one returned.
 
     Args:
-        states: n+1 tensors `[B, T, D]`; where `links` are given, all but the last one are detached.
+        states: n+1 tensors `[B, T, D]`; if `links` are given, all but the last one are detached.
         weights: `[n+1]`, before the softmax.
-        links: what reader n-1 returned; empty for the first reader, or to mix in the plain form.
-        readers: how many readers there are in all; reader n reads n+1 states.
+        links: links that reader n-1 returned; empty for the first reader, or to use the plain form.
+        readers: number of readers; reader n reads n+1 states.
         kernels: `eager`, `torch`, `triton` or `auto`.
 
     Returns:
-        The mix `[B, T, D]`, and the links for the next reader: empty where the plain form was taken, so that the next
-        reader's states must not be detached.
+        The mix `[B, T, D]`, and the links for the next reader. They are empty if the plain form was used; the next
+        reader's states must then not be detached.
     """
     kernels = resolve_kernels(kernels, states[0])
     started = len(states) == 1 or bool(links)
-    # A compiler sees through the plain form and fuses it by itself.
+    # torch.compile fuses the plain form by itself.
     if kernels == "eager" or torch.compiler.is_compiling() or not (started and torch.is_grad_enabled()):
         return mix(states, weights), ()
     widest = functools.reduce(torch.promote_types, (state.dtype for state in states))
@@ -72,18 +72,19 @@ def linked_mix(
 
 
 class LinkedMix(torch.autograd.Function):
-    """One reader of a chain in which gradients of mixes travel backward until the first state has its own.
+    """One reader of a chain along which the gradients of mixes travel backward.
 
-    Reader n returns, besides its mix, one stand-in for every later reader's mix gradient g_m and one for its shares
-    s_m: tensors of the right shape without memory, which the next reader takes. In the backward pass each reader gets
-    the later g_m and s_m as the stand-ins' gradients, untouched, adds its own and hands all on to the reader before it;
-    by then it has all that its newest state's gradient is made of. Nothing is kept outside the graph: autograd's own
-    order makes it complete, under recomputation and sharding, in partial and in repeated backward passes.
+    Besides its mix, reader n returns two placeholders per later reader m, for the gradient g_m of its mix and for its
+    shares s_m: tensors of the right shape without memory, which the next reader takes as inputs. In the backward pass
+    a reader receives g_m and s_m of all later readers as the gradients of these placeholders, adds its own, computes
+    the gradient of its newest state from all of them, and passes them on to the previous reader. No state is kept
+    outside the autograd graph, so that autograd's order holds under recomputation and sharding, and in partial and
+    repeated backward passes.
     """
 
     @staticmethod
     def forward(ctx: Any, shares: Tensor, readers: int, kernels: str, *rest: Tensor) -> tuple[Tensor, ...]:
-        """Shares `[n+1]`, n+1 states, links -> the mix and links that are shorter by one reader."""
+        """Shares `[n+1]`, n+1 states, links -> the mix, and links without this reader's placeholders."""
         count = len(shares)
         states = rest[:count]
         ctx.save_for_backward(shares, *states)
@@ -97,7 +98,7 @@ class LinkedMix(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, *later: Tensor | None) -> tuple[Any, ...]:
-        """Gradients of the shares and the newest state; own and later mixes' gradients and shares for the links."""
+        """Gradients of the shares and the newest state; gradients and shares of this and later mixes for the links."""
         require_first_derivative("layer mixing")
         shares, *states = ctx.saved_tensors
         newest = len(states) - 1
@@ -139,5 +140,5 @@ def inner_products(tensors: Sequence[Tensor], other: Tensor, kernels: str) -> Te
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Narrow numbers widened, so that sums of many of them keep their digits."""
+    """Convert bfloat16 and float16 to float32, so that long sums keep their digits; other dtypes are unchanged."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -1,4 +1,4 @@
-"""ELC-BERT as models of transformers: the encoder alone, and with the masked-language-model head."""
+"""ELC-BERT as transformers models: the encoder alone, and with the masked-language-model head."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .encoder import ElcLayer, Embedding, Encoder
 from .kernels import resolve_kernels
 
 if TYPE_CHECKING:
-    # transformers copies an exported folder's files only where this one names them.
+    # transformers (4.57) copies only the files of an exported folder that this file imports.
     from .cpu_attention import CpuAttention  # noqa: F401
     from .layer_mixing import linked_mix  # noqa: F401
     from .triton_attention import triton_attention  # noqa: F401
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class MaskedLMHead(nn.Module):
-    """Projects hidden states to logits; the last matrix is the word embedding's own."""
+    """Projects hidden states to logits; the last matrix is tied to the word embedding."""
 
     def __init__(self, config: ElcConfig) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class ElcModel(PreTrainedModel):
     _no_split_modules = ["ElcLayer"]  # noqa: RUF012 (transformers declares it without an annotation)
     supports_gradient_checkpointing = False
     takes_any_length = True
-    """No sequence is too long; beyond `max_position_embeddings` the buckets of positions are made for its length."""
+    """Any sequence length is supported; beyond `max_position_embeddings` the position buckets depend on the length."""
 
     def __init__(self, config: ElcConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -170,9 +170,9 @@ class ElcModel(PreTrainedModel):
 
 
 def fill_whole(parameter: Tensor, fill: Callable[[Tensor], object]) -> None:
-    """Run an in-place initializer on a whole parameter, also where each rank holds only its shard of it (a DTensor).
+    """Run an in-place initializer on a whole parameter, also if it is a DTensor of which each rank holds a shard.
 
-    Ranks that draw their shards apart would repeat each other's numbers wherever DTensors share no random state.
+    If each rank drew its own shard, ranks with equal random states would draw equal numbers.
     """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -189,7 +189,7 @@ class ElcForMaskedLM(ElcModel):
 
     accepts_loss_kwargs = True
     """Tells transformers' Trainer to pass `num_items_in_batch`."""
-    # transformers 4 reads the keys, 5 the whole.
+    # transformers 4 reads the keys, transformers 5 the mapping.
     _tied_weights_keys: Any = {  # noqa: RUF012
         "classifier.nonlinearity.5.weight": "embedding.word_embedding.weight"
     }

@@ -1,8 +1,8 @@
 """Disentangled attention as one differentiable operator: Triton kernels for the `[T, T]` part, GEMMs for the tables.
 
-No tensor of `[B, H, T, T]` is ever in memory: the kernels look position scores up in two tables with a column for each
-bucket, which the backward computes again rather than keep. Results are deterministic: every gradient has one writer.
-The algorithm is flash attention's (Dao 2023); look-ups, their gradients and the layout are our own.
+No tensor of `[B, H, T, T]` is allocated: the kernels look position scores up in two tables with one column per bucket,
+which the backward pass computes again. Results are deterministic: every gradient has one writer. The algorithm is that
+of FlashAttention 2 (Dao 2023), with look-ups and their gradients added.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_BUCKETS = 128
 
 
 class Launch(NamedTuple):
-    """How a kernel is started: tile sizes (tokens), warps and software-pipeline stages."""
+    """Launch settings of a kernel: tile sizes (tokens), warps and software-pipeline stages."""
 
     block_m: int
     block_n: int
@@ -95,7 +95,7 @@ def padded_buckets(position: Tensor) -> Tensor:
 
 
 def shared_arguments(query_key: Tensor, position: Tensor, padding: Tensor | None, dropout: float) -> dict[str, Any]:
-    """What all kernels are compiled with."""
+    """Compile-time constants of all kernels."""
     dtype, interpreted = query_key.dtype, query_key.device.type == "cpu"
     exact = dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
     # numpy, which interprets, has no bfloat16.
@@ -114,7 +114,7 @@ def shared_arguments(query_key: Tensor, position: Tensor, padding: Tensor | None
 
 
 def dropout_threshold(dropout: float) -> tuple[int, float]:
-    """Of 2^16 random numbers, how many drop; and what the others are multiplied by."""
+    """Number of the 2^16 random values that drop an element, and the factor of kept elements."""
     threshold = round(dropout * 2**16)
     return threshold, 1.0 / (1.0 - threshold / 2**16)
 
@@ -170,7 +170,7 @@ def backward(
     d_out = d_out.contiguous()
     _, launch = launches(t, d, value.element_size())
     blocks = -(-t // launch.block_m)
-    # One share of the positions' gradient from each block of tokens; their sum, in a fixed order, needs no atomics.
+    # Each block of tokens writes its part of the positions' gradient; a sum in a fixed order replaces atomics.
     shares = torch.empty(b * blocks, *position.shape, dtype=position.dtype, device=position.device)
     delta = torch.empty_like(log_sum)
     table = position_scores(query_key, position)
@@ -192,11 +192,11 @@ def backward(
 
 
 def as_bytes(padding: Tensor | None, instead: Tensor) -> Tensor:
-    """`[B, T]` bool as int8, or another tensor, never read, where there is no padding."""
+    """`[B, T]` bool as int8; without padding any other tensor, which the kernels do not read."""
     return instead if padding is None else padding.contiguous().view(torch.int8)
 
 
-# The name follows the module's: an exported model's copy of this file registers operators of its own.
+# Named after the module, so that an exported model's copy of this file registers its own operators.
 _NAME = re.sub(r"\W", "_", __name__)
 _INPUTS = "Tensor query_key, Tensor value, Tensor position, Tensor buckets, Tensor? padding, Tensor? seed"
 attention_op = torch.library.custom_op(

@@ -21,7 +21,7 @@ except ImportError:  # the functions below are then never called
 
 @jit
 def real_length(PADDING, T, BLOCK_T: tl.constexpr):
-    """1 + the last position that is no padding; 0 where there is none."""
+    """1 + the last position that is not padding; 0 if all are."""
     positions = tl.arange(0, BLOCK_T)
     padded = tl.load(PADDING + positions, mask=positions < T, other=1)
     return tl.max(tl.where(padded == 0, positions + 1, 0), axis=0)
@@ -29,7 +29,7 @@ def real_length(PADDING, T, BLOCK_T: tl.constexpr):
 
 @jit
 def real_keys(PADDING, offs_n, length, HAS_PADDING: tl.constexpr):
-    """Which keys count; `length` is at most T."""
+    """`[N]` bool, True at real keys; `length` is at most T."""
     real = offs_n < length
     if HAS_PADDING:
         real = real & (tl.load(PADDING + offs_n, mask=real, other=1) == 0)
@@ -58,8 +58,8 @@ def position_bias(BY_QUERY, BY_KEY, BUCKETS, offs_m, offs_n, T, BLOCK_R: tl.cons
 def kept(SEED, stream, offs_m, start_n, threshold, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """Dropout's mask `[BLOCK_M, BLOCK_N]`: a function of seed, sequence and head, query and key alone.
 
-    One call of the generator (Philox, 7 rounds, as in flash attention) serves eight keys with 16 bits each. They are
-    eight apart, as are the columns that one thread holds of a matrix product, so that no two threads draw the same.
+    One call of the generator (Philox, 7 rounds, as in FlashAttention) gives 16 bits to each of eight keys. These are
+    eight apart, as are the columns of a matrix product that one thread holds, so that no two threads draw the same.
     """
     row = offs_m[:, None] + tl.zeros([BLOCK_M, 8], tl.int32)
     group = tl.arange(0, 8)[None, :] + tl.zeros([BLOCK_M, 8], tl.int32) + start_n // 64 * 8
@@ -94,9 +94,9 @@ def sum_by_bucket(
 ):  # fmt: skip
     """Add the `[BLOCK, BLOCK]` tile's gradients to `d_table` `[BLOCK, BLOCK_R]`, each row's by their bucket.
 
-    The bucket is a function of query - key, `distance` at the tile's corner; rows are queries (`SIGN` 1) or keys (-1).
-    A rotation of each row makes a column hold two distances, BLOCK apart; what then is left is a product with the
-    distances' one-hot buckets, for each of the two.
+    The bucket is a function of query - key, which is `distance` at the tile's corner; rows are queries (`SIGN` 1) or
+    keys (-1). A rotation of each row makes a column hold two distances, BLOCK apart; a product with the one-hot buckets
+    of each of the two then sums by bucket.
     """
     row = tl.arange(0, BLOCK)[:, None]
     column = tl.arange(0, BLOCK)[None, :]
@@ -116,7 +116,7 @@ def forward_kernel(
 ):  # fmt: skip
     """One block of queries of one head: online softmax over the keys.
 
-    `scale_log2` leads to scores in the base-2 logarithm. A key is dropped where 16 random bits are below `threshold`.
+    `scale_log2` scales scores for a softmax of base 2. A key is dropped if its 16 random bits are below `threshold`.
     """
     blocks = tl.cdiv(T, BLOCK_M)
     block = tl.program_id(0) % blocks

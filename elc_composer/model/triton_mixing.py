@@ -1,4 +1,4 @@
-"""Triton kernels of layer mixing: each state is read once, each result written once, sums are kept in float32."""
+"""Triton kernels of layer mixing: each state is read once, each result written once; sums are in float32."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ try:
     import triton
     import triton.language as tl
 except ImportError as error:
-    raise ImportError("kernels: triton is not installed; set kernels to torch") from error
+    raise ImportError("kernels=triton needs the package triton; install it or set kernels=torch") from error
 
 BLOCK = 2048
 PROGRAMS = 1024
-"""Programs of an inner product, each of which leaves one partial sum for each state."""
+"""Programs of an inner product; each writes one partial sum per state."""
 
 
 @triton.jit
@@ -57,7 +57,7 @@ def weighted_sum(tensors: Sequence[Tensor], shares: Tensor) -> Tensor:
 def inner_products(tensors: Sequence[Tensor], other: Tensor) -> Tensor:
     """`[n]`: the inner product of each of n tensors with one other of the same shape, in the latter's dtype.
 
-    One pass over all, a partial sum for each program and state, then one sum over programs: the same bits every time.
+    One pass over all tensors gives a partial sum per program and state; a sum over programs follows. Deterministic.
     """
     flat = tuple(tensor.contiguous() for tensor in tensors)
     room = triton.next_power_of_2(len(flat))

@@ -59,11 +59,14 @@ def _stages(run: RunFolder) -> Iterator[Event]:
     stages, steps = run.get("stages"), run.get("max_steps")
     if not isinstance(stages, list) or not is_step(steps):
         return
-    fractions: list[Any] = [stage.get("fraction") if isinstance(stage, dict) else None for stage in stages]
-    if not all(is_number(fraction) and 0 <= fraction <= 1 for fraction in fractions):
-        return
+    planned: list[tuple[dict[str, Any], float]] = []
+    for stage in stages:
+        fraction = stage.get("fraction") if isinstance(stage, dict) else None
+        if fraction is None or not is_number(fraction) or not 0 <= fraction <= 1:
+            return
+        planned.append((stage, float(fraction)))
     reached = 0.0
-    for number, (stage, fraction) in enumerate(zip(stages, fractions), start=1):
+    for number, (stage, fraction) in enumerate(planned, start=1):
         first = round(reached * steps)
         reached += fraction
         if first <= run.step:

@@ -1,4 +1,4 @@
-"""Colours of the page: one theme for light screens and paper, one for dark screens."""
+"""Colours of the page: themes for light screens, dark screens and paper."""
 
 from __future__ import annotations
 

@@ -8,10 +8,12 @@ from composer import Algorithm, Callback, DataSpec, Evaluator, Trainer
 from composer.algorithms import GradientClipping
 from composer.utils import dist, reproducibility
 
-from elc_composer.callbacks import GradientNorm, LossGuard, Preemption, SeededSteps
+from elc_composer.callbacks import GradientNorm, LossGuard, Preemption, SeededSteps, StepMetrics
 from elc_composer.checkpoints.s3 import Bucket, Mirror
 from elc_composer.checkpoints.save import CheckpointWriter
-from elc_composer.data.loader import build_eval_loader, build_train_loader
+from elc_composer.common.strict_yaml import to_yaml
+from elc_composer.data.loader import WholeEpochLoader, build_eval_loader, build_train_loader
+from elc_composer.data.words import words_per_epoch
 from elc_composer.evaluation.in_training.evaluators import MinimalPairEvaluators, minimal_pair_evaluators
 from elc_composer.evaluation.in_training.interval import EvaluationInterval
 from elc_composer.model import ElcForMaskedLM
@@ -23,6 +25,7 @@ from elc_composer.training.loggers import build_loggers
 from elc_composer.training.parallelism import Strategy, checkpoint_layers, composer_parallelism
 from elc_composer.training.run import Run
 from elc_composer.training.stages import Stage, device_microbatch_size
+from elc_composer.training.tracking import RunDescription
 
 DEV_METRICS = ["LanguageCrossEntropy", "LanguagePerplexity", "MaskedAccuracy"]
 
@@ -123,6 +126,11 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
     model = build_model(run)
     evaluators = build_evaluators(run)
     optimizer = build_optimizer(model, config.optimizer)
+    tracked = config.loggers.tensorboard or config.loggers.wandb is not None or config.loggers.mlflow is not None
+    for callback in callbacks:
+        if isinstance(callback, StepMetrics) and isinstance(data.dataloader, WholeEpochLoader):
+            callback.words_per_epoch = words_per_epoch(config.data, data.dataloader.dataset)
+    describe = [RunDescription(to_yaml(config), model.num_parameters())] if tracked else []
     if config.parallelism.activation_checkpointing and config.parallelism.strategy is Strategy.ddp:
         checkpoint_layers(model, is_layer)
     return Trainer(
@@ -134,8 +142,8 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
         step_schedulers_every_batch=True,
         max_duration=f"{config.max_steps}ba",
         algorithms=build_algorithms(run),
-        callbacks=callbacks,
-        loggers=build_loggers(config.loggers, run.folder, config.run_name),
+        callbacks=[*callbacks, *describe],
+        loggers=build_loggers(config.loggers, run.folder, config.run_name, resumed=run.resume is not None),
         progress_bar=config.loggers.progress_bar,
         log_to_console=config.loggers.console_interval is not None,
         console_log_interval=config.loggers.console_interval or "1ep",

@@ -68,7 +68,7 @@ class CallbacksConfig:
     gradient_norm: bool = True
     """Log `gradient/norm`, the global gradient norm before clipping, at every step."""
     step_metrics: bool = True
-    """Log masked accuracy, sequence length and epochs seen at every step."""
+    """Log masked accuracy, sequence length, epochs and words seen at every step."""
     loss_guard: LossGuard | None = field(default_factory=LossGuard)
     """Reaction to NaN, infinite and unusually large losses."""
     minimal_pair_plot: bool = True

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from composer.core import TimeUnit
 from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
+from composer.utils import dist
 
 from elc_composer.callbacks.metrics_file import MetricsFile
 from elc_composer.common.errors import ConfigError
 from elc_composer.common.intervals import parse_interval
 from elc_composer.common.run_folder import LOG, METRICS, TENSORBOARD
+from elc_composer.training.tracking import wandb_run_id
 
 
 @dataclass
@@ -63,13 +65,22 @@ class LoggersConfig:
             parse_interval(self.console_interval, "loggers.console_interval", (TimeUnit.BATCH, TimeUnit.EPOCH))
 
 
-def build_loggers(config: LoggersConfig, run_folder: Path, run_name: str) -> list[LoggerDestination]:
+def build_loggers(
+    config: LoggersConfig, run_folder: Path, run_name: str, *, resumed: bool = False
+) -> list[LoggerDestination]:
     """Build the loggers that are on, except Composer's progress bar and console.
+
+    Args:
+        config: the section.
+        run_folder: folder of the log files and of the W&B run id, which all processes of the run share.
+        run_name: name of the run in W&B and MLflow.
+        resumed: continue the newest MLflow run of that name.
 
     Raises:
         ConfigError: the package of a logger is not installed.
     """
     loggers: list[LoggerDestination] = []
+    first = dist.get_global_rank() == 0
     if config.metrics_file:
         loggers.append(MetricsFile(str(run_folder / METRICS)))
     if config.log_file:
@@ -85,6 +96,7 @@ def build_loggers(config: LoggersConfig, run_folder: Path, run_name: str) -> lis
                     group=config.wandb.group,
                     tags=config.wandb.tags,
                     name=run_name,
+                    init_kwargs={"id": wandb_run_id(run_folder), "resume": "allow"} if first else {},
                 )
             )
         if config.mlflow is not None:
@@ -93,6 +105,9 @@ def build_loggers(config: LoggersConfig, run_folder: Path, run_name: str) -> lis
                     experiment_name=config.mlflow.experiment_name,
                     run_name=run_name,
                     tracking_uri=config.mlflow.tracking_uri,
+                    resume=resumed,
+                    # MLflow refuses another value for a parameter, and Composer logs the number of nodes as one.
+                    ignore_hyperparameters=["*"] if resumed else None,
                 )
             )
     except ImportError as error:

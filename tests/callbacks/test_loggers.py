@@ -131,8 +131,9 @@ def test_mlflow_gets_numbers_and_pictures(monkeypatch: pytest.MonkeyPatch) -> No
     assert all(np.asarray(image).shape[-1] == 3 for _, image in logger.pictures)
 
 
-def test_mlflow_itself(tmp_path: Path) -> None:
+def test_mlflow_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3.17 asks for consent to a local folder
     uri = (tmp_path / "mlruns").as_uri()  # mlflow-skinny has no database store
     train(MLFlowLogger(experiment_name="toy", tracking_uri=uri, synchronous=True))
     client = mlflow.MlflowClient(tracking_uri=uri)
@@ -140,15 +141,12 @@ def test_mlflow_itself(tmp_path: Path) -> None:
     assert run.data.metrics["layer_weights/layer_1/from_0"] == 1.0
 
 
-def test_wandb_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_itself(offline_wandb: Path) -> None:
     wandb = pytest.importorskip("wandb")
     if not hasattr(wandb.wandb_sdk.wandb_run.Run, "get_url"):
         pytest.skip(f"Composer's logger calls Run.get_url, which wandb {wandb.__version__} no longer has")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_SILENT", "true")
     train(WandBLogger(project="toy"))
-    assert list(tmp_path.rglob("*.wandb")), "no offline run was written"
+    assert list(offline_wandb.rglob("*.wandb")), "no offline run was written"
 
 
 def test_file_and_memory_get_numbers(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run folders as a run writes them, made up."""
+"""Synthetic run folders with the files that a run writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAYERS = 3
 
 
 def shares(layer: int, step: int, mixing: float = 1.0) -> list[float]:
-    """A layer's shares, drifting towards the embedding."""
+    """A layer's shares, which move towards the embedding with the steps (away from it for a negative `mixing`)."""
     weights = [math.exp(-source * step * mixing / 50) for source in range(layer)]
     return [weight / sum(weights) for weight in weights]
 
@@ -22,7 +22,7 @@ def shares(layer: int, step: int, mixing: float = 1.0) -> list[float]:
 def write_run(
     folder: Path, steps: int = 100, name: str = "made up", monitors: bool = True, mixing: float = 1.0, **config: Any
 ) -> Path:
-    """A folder with metrics of `steps` steps, and what the monitors write."""
+    """Write a folder with metrics of `steps` steps and the monitors' files; `config` overrides keys of the config."""
     folder.mkdir(parents=True)
     (folder / "checkpoints").mkdir()
     for step in (50, 100):

@@ -12,9 +12,10 @@ import pytest
 from elc_composer.report.__main__ import main
 from elc_composer.report.theme import THEMES
 from tests.report.browser import Browser, chromium
-from tests.report.synthetic import shares, write_run
+from tests.report.synthetic import shares, write_lines, write_run
 
 SLIDER = "#weights input[type=range]"
+NEXT_FRAME = "return new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
 CELLS = "return document.querySelector('#weights [data-run=\"{run}\"] .stage').data?.[1].text.slice(-3)"
 INKS = """
 const [heatmap, numbers] = document.querySelector('#weights .stage').data;
@@ -88,11 +89,13 @@ def test_keys_on_a_slider_move_all_heatmaps(pages: tuple[Path, Path], browser: B
     assert browser.run(CELLS.format(run=0)) == row_at(90)
     assert browser.run(CELLS.format(run=1)) == row_at(90, -1.0)
     browser.press(SLIDER, "left", "left", "left")
+    browser.run(NEXT_FRAME)
     assert browser.run(CELLS.format(run=0)) == row_at(60)
     assert browser.run(CELLS.format(run=1)) == row_at(60, -1.0)
     assert browser.run(f"return document.querySelector('{SLIDER}').getAttribute('aria-valuetext')") == "step 60"
     assert browser.run("return document.querySelector('#mixed figcaption').textContent") == "one, step 60"
     browser.press(SLIDER, "home")
+    browser.run(NEXT_FRAME)
     assert browser.run(CELLS.format(run=0)) == [".33", ".33", ".33"]
     assert browser.console() == []
 
@@ -103,6 +106,7 @@ def test_histograms_follow_the_slider(pages: tuple[Path, Path], browser: Browser
     peak = "return document.querySelector('[data-histogram=embedding] .stage').data[0].customdata[3]"
     assert browser.run(peak) == pytest.approx(10 / 22)
     browser.press("#distributions input[type=range]", "end")
+    browser.run(NEXT_FRAME)
     assert browser.run(peak) == pytest.approx(90 / 102)
 
 
@@ -195,6 +199,19 @@ def test_a_chart_is_saved_as_png(pages: tuple[Path, Path], browser: Browser, tmp
     assert browser.console() == []
 
 
+def test_on_paper_heatmaps_of_two_runs_stand_side_by_side(tmp_path: Path, browser: Browser) -> None:
+    runs = [write_run(tmp_path / name, name=name) for name in ("one", "two")]
+    for run in runs:
+        deep = {str(layer): shares(layer, 10) for layer in range(1, 25)}
+        write_lines(run / "layer_weights.jsonl", [{"step": 10, "layers": deep}])
+    assert main([*map(str, runs), "--out", str(tmp_path / "page.html")]) == 0
+    browser.open(tmp_path / "page.html")
+    browser.run("window.dispatchEvent(new Event('beforeprint'))")
+    widths = browser.run("return [...document.querySelectorAll('#weights .main-svg')].map((svg) => svg.clientWidth)")
+    assert max(widths) == 340
+    browser.run("window.dispatchEvent(new Event('afterprint'))")
+
+
 def test_on_paper_all_charts_are_light_and_as_wide_as_the_paper(pages: tuple[Path, Path], tmp_path: Path) -> None:
     width = "return document.querySelector('#panel-{} .main-svg').clientWidth"
     ground = "return document.querySelector('#panel-loss .stage')._fullLayout.paper_bgcolor"
@@ -212,7 +229,10 @@ def test_on_paper_all_charts_are_light_and_as_wide_as_the_paper(pages: tuple[Pat
         window.run("window.dispatchEvent(new Event('afterprint'))")
         assert window.run(width.format("loss")) == before != 700
         assert window.run(ground) == THEMES["dark"].card
+        for _ in range(3):  # a printed page stays usable
+            window.run("window.dispatchEvent(new Event('beforeprint')); window.dispatchEvent(new Event('afterprint'))")
         assert window.print_pdf().startswith(b"%PDF")
+        assert window.run(width.format("loss")) == before
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -227,6 +247,7 @@ def test_numbers_in_cells_are_readable(dark: bool, pages: tuple[Path, Path], tmp
         show(window, "#weights")
         for step in range(0, 100, 10):
             window.run(f"location.hash = 'step={step}'; window.dispatchEvent(new Event('hashchange'))")
+            window.run(NEXT_FRAME)
             for share, ink in window.run(INKS):
                 assert ink == (theme.on_strong if share**0.5 > theme.heat_turn else theme.on_pale)
 

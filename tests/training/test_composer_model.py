@@ -114,7 +114,6 @@ def test_label_smoothing_is_of_the_training_loss_alone(
     labels = bare["labels"].flatten()
     sharp = F.cross_entropy(logits, labels)
     smooth = F.cross_entropy(logits, labels, label_smoothing=share)
-    smoothing.model.config.hidden_dropout_prob = 0.0
     for module in smoothing.modules():
         if hasattr(module, "p"):
             module.p = 0.0

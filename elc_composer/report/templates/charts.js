@@ -1,10 +1,11 @@
-const PRINTED_WIDTH = 700;
-const PRINTED_SMALL_WIDTH = 225;
+/** Widths on A4 and Letter paper in CSS pixels: one, two or three charts side by side. */
+const PRINTED_WIDTHS = { 1: 700, 2: 340, 3: 225 };
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 // A finger that moves over a chart scrolls the page; zooming is left to the buttons.
 const touch = window.matchMedia("(pointer: coarse)");
 const drawings = [];
 let printing = false;
+let waiting = false;
 
 function theme() {
   return data.themes[printing ? "print" : dark.matches ? "dark" : "light"];
@@ -19,33 +20,39 @@ const observer = new IntersectionObserver(
       if (isIntersecting && drawing.stale) draw(drawing);
     }
   },
-  { rootMargin: "400px" },
+  { rootMargin: "100px" },
 );
 
-/** Register a chart. `figure(width)` gives its traces and layout, `label()` its description for screen readers. */
-function addDrawing(element, name, small, figure, label) {
-  const drawing = { element, stage: element.querySelector(".stage"), name, small, figure, label, near: false, stale: true };
+/**
+ * Register a chart. `beside` of them stand side by side on paper, `figure(width)` gives its traces and layout,
+ * `label()` its description for screen readers.
+ */
+function addDrawing(element, name, beside, figure, label) {
+  const small = beside > 2;
+  // Fixed for good: in plotly.js 4.1, Plotly.react with a changed config, called twice before its promise is
+  // resolved, redraws for ever. So the style sheet hides the buttons on paper, not the config.
+  const config = {
+    displaylogo: false,
+    displayModeBar: small && touch.matches ? false : "hover",
+    modeBarButtons: [[...(small ? [] : ["zoomIn2d", "zoomOut2d", "pan2d", "zoom2d"]), "resetScale2d", "toImage"]],
+    toImageButtonOptions: { format: "png", scale: 2, filename: name },
+  };
+  const stage = element.querySelector(".stage");
+  const drawing = { element, stage, config, beside, figure, label, near: false, stale: true };
   drawings.push(drawing);
   observer.observe(drawing.stage);
   return drawing;
 }
 
 function draw(drawing) {
-  const { stage, small, name } = drawing;
-  const width = printing ? (small ? PRINTED_SMALL_WIDTH : PRINTED_WIDTH) : stage.clientWidth;
+  const { stage, beside } = drawing;
+  const width = printing ? PRINTED_WIDTHS[beside] : stage.clientWidth;
   if (!stage.clientWidth) return; // folded or hidden
   drawing.stale = false;
   drawing.width = stage.clientWidth;
   const { traces, layout } = drawing.figure(width);
-  const zoom = ["zoomIn2d", "zoomOut2d", "pan2d", "zoom2d"];
-  const config = {
-    displaylogo: false,
-    displayModeBar: printing || (small && touch.matches) ? false : "hover",
-    modeBarButtons: [[...(small ? [] : zoom), "resetScale2d", "toImage"]],
-    toImageButtonOptions: { format: "png", scale: 2, filename: name },
-  };
   const themed = { width, dragmode: touch.matches ? false : "zoom", ...layout, template: theme().template };
-  Plotly.react(stage, traces, themed, config);
+  Plotly.react(stage, traces, themed, drawing.config);
   drawing.element.setAttribute("aria-label", drawing.label());
 }
 
@@ -55,6 +62,17 @@ function redraw(changed) {
     drawing.stale = true;
     if (drawing.near || printing) draw(drawing);
   }
+}
+
+/** Draw again in the next frame: a slider sends more moves than can be drawn. */
+function redrawSoon(drawing) {
+  drawing.stale = true;
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    for (const each of drawings) if (each.stale && each.near) draw(each);
+  });
 }
 
 function visible(traces) {
@@ -75,7 +93,7 @@ function addLineChart(element) {
   const named = () => visible(chart.data).filter((trace) => trace.meta.words);
   const figure = () => ({ traces: visible(chart.data).map(coloured), layout: structuredClone(chart.layout) });
   const label = () => `${chart.title}: ${named().map((trace) => trace.meta.words).join("; ")}`;
-  addDrawing(element, chart.title, chart.small, figure, label);
+  addDrawing(element, chart.title, chart.small ? 3 : 1, figure, label);
   const details = element.querySelector("details");
   details.addEventListener("toggle", () => {
     const lines = named();

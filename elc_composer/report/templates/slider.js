@@ -87,7 +87,8 @@ function addHeatmap(element) {
     const size = { width: l + r + cell * sources, height: t + b + Math.max(cell, 14) * labels.length };
     return { traces: [heatmap, numbers], layout: { ...structuredClone(entry.layout), ...size } };
   };
-  const drawing = addDrawing(element, `${data.runs[run].name} ${element.dataset.heatmap}`, false, figure, () => `Heatmap of ${title()}`);
+  const name = `${data.runs[run].name} ${element.dataset.heatmap}`;
+  const drawing = addDrawing(element, name, several ? 2 : 1, figure, () => `Heatmap of ${title()}`);
   const details = element.querySelector("details");
   const values = () => {
     if (details.open) showTable(details, ["layer", ...names], frame().map((shares, i) => [labels[i], ...shares.map(write)]));
@@ -96,7 +97,7 @@ function addHeatmap(element) {
   moment.listeners.push(() => {
     element.querySelector("figcaption").textContent = title();
     values();
-    redraw([drawing]);
+    redrawSoon(drawing);
   });
 }
 
@@ -143,6 +144,6 @@ function addHistogram(element) {
   };
   const words = ({ run, bars }) => `${data.runs[run].name}: ${write(bars[0])} to ${write(bars[1])}`;
   const label = () => `Histogram of the weights of ${unit}; ${shown().map(words).join("; ")}`;
-  const drawing = addDrawing(element, `histogram ${unit}`, true, figure, label);
-  moment.listeners.push(() => redraw([drawing]));
+  const drawing = addDrawing(element, `histogram ${unit}`, 3, figure, label);
+  moment.listeners.push(() => redrawSoon(drawing));
 }
