@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -94,3 +95,11 @@ def test_tests_share_helpers_through_helper_modules() -> None:
             shared = parts[0] == "tests" and any(part.startswith("test_") for part in parts[1:])
             assert not shared, f"{file.relative_to(ROOT)} imports from {name}; move what they share to a helper module"
             assert parts[0] != "benchmarks", f"{file.relative_to(ROOT)} imports {name}"
+        # Scripts that a test holds as text and runs in another process.
+        inside_text = re.search(r"\b(?:from|import) (?:tests\.(?:\w+\.)*test_|benchmarks)\w*", file.read_text())
+        assert inside_text is None, f"{file.relative_to(ROOT)}: a script imports: {inside_text and inside_text[0]}"
+
+
+def test_launched_scripts_lie_in_jobs_folders() -> None:
+    scripts = [str(file.relative_to(ROOT)) for file in files("tests") if file.stem.endswith("_job")]
+    assert [name for name in scripts if "/jobs/" not in name] == []

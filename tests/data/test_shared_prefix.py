@@ -14,7 +14,7 @@ import pytest
 from streaming.base.world import World
 
 from elc_composer.common.errors import DataError
-from elc_composer.data.streaming.dataset import shared_prefix
+from elc_composer.data.streaming import shared_prefix
 from elc_composer.data.streaming.shared_prefix import CacheFolders
 
 OPENER = textwrap.dedent(

@@ -17,7 +17,7 @@ from composer.core import DataSpec
 from elc_composer.common.errors import DataError
 from elc_composer.common.storage import Unreachable
 from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_train_loader, check_data
-from elc_composer.data.streaming.dataset import checked_stream as checked_stream_module
+from elc_composer.data.streaming import checked_stream as checked_stream_module
 from tests.data.prepared import TOKENS, VOCAB_SIZE
 from tests.faults.conftest import SAMPLES
 from tests.faults.proxy import Always, Fault, FaultyProxy, Script

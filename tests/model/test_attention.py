@@ -7,16 +7,11 @@ import torch
 from torch import Tensor
 
 from elc_composer.model import ElcConfig
-from elc_composer.model.attention import Attention, RelativePositions, bias_by_bucket, by_distance
+from elc_composer.model.attention import RelativePositions, bias_by_bucket, by_distance
 from elc_composer.model.attention_mask import apply_mask
 from elc_composer.model.cpu_attention import CpuAttention
 from elc_composer.model.dropout import LEVELS, draw_kept
-
-
-def attention(kernels: str) -> Attention:
-    torch.manual_seed(0)
-    config = ElcConfig(hidden_size=48, num_attention_heads=4, kernels=kernels, position_bucket_size=8)
-    return Attention(config).double().eval()
+from tests.model.small_models import attention
 
 
 def results(kernels: str, length: int, padded: bool) -> list[Tensor]:

@@ -12,8 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from elc_composer.model import ElcConfig
 from elc_composer.model.attention import RelativePositions, plain_attention, torch_attention
 from elc_composer.model.attention_mask import prepare_mask
-from tests.model.test_attention import attention
-from tests.model.test_kernel_paths import build
+from tests.model.small_models import attention, build
 
 LENGTH, HEADS = 12, 3
 INF = math.inf

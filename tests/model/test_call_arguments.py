@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from elc_composer.model import MIXING_RULES, ElcForMaskedLM, ElcModel
-from tests.model.test_kernel_paths import batch, build
+from tests.model.small_models import batch, build
 
 REAL = batch()["attention_mask"]
 

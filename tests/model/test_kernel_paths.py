@@ -13,15 +13,7 @@ from transformers.dynamic_module_utils import get_relative_imports
 
 from elc_composer.model import MIXING_RULES, ElcForMaskedLM, modeling_elc
 from elc_composer.model.kernels import kernels_refusal, resolve_kernels
-from tests.model.small_models import build
-
-
-def batch() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    ids = torch.randint(7, 60, (3, 37), generator=generator)
-    labels = torch.where(torch.rand(ids.shape, generator=generator) < 0.2, ids, -100)
-    mask = torch.arange(37) < torch.tensor([[37], [1], [20]])
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels.masked_fill(~mask, -100)}
+from tests.model.small_models import batch, build
 
 
 def with_positions() -> dict[str, Tensor]:
