@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from elc_composer.checkpoints import resume
 from elc_composer.checkpoints.integrity import damage, sum_index
 from elc_composer.checkpoints.resume import CheckpointsConfig, ResumePoint, ensure_here, find_resume_point, set_aside
+from elc_composer.checkpoints.sharded_metadata import read_metadata
 from elc_composer.common.errors import ConfigError, DataError
 from tests.checkpoints.damage import flip, save, save_sharded
 
@@ -210,3 +212,26 @@ def test_local_copy_is_preferred_to_the_one_in_s3(tmp_path: Path, monkeypatch: p
     assert point is not None
     assert (point.step, fetched) == (5, ["ba5-rank0.pt"])
     assert "cut off" in point.damaged[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"relative_path": "../elsewhere.distcp"}, "names a file outside its folder"),
+        ({"relative_path": "/elsewhere.distcp"}, "names a file outside its folder"),
+        ({"relative_path": 7}, "does not say where the parts"),
+        ({"offset": -1}, "does not say where the parts"),
+        ({"length": -5}, "does not say where the parts"),
+        ({"offset": None}, "does not say where the parts"),
+    ],
+)
+def test_index_with_impossible_places_is_damaged(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    folder = save_sharded(tmp_path / "ep0-ba2")
+    metadata = read_metadata(folder)
+    info = next(iter(metadata.storage_data.values()))
+    for name, value in changes.items():
+        setattr(info, name, value)
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(DataError, match=message):
+        read_metadata(folder)
+    assert message in str(damage(folder))

@@ -113,7 +113,7 @@ def test_commands_that_take_a_local_path(command: str, place: str, capsys: pytes
     {
         "data.streams: remote": lambda place: StreamConfig(remote=place),
         "data.streams: local": lambda place: StreamConfig(local=place),
-        "tokenizer": fast_tokenizer.load_tokenizer,
+        "tokenizer": fast_tokenizer.load_fast_tokenizer,
         "minimal pairs": read_minimal_pairs,
         "checkpoints.save_folder": lambda place: CheckpointsConfig(save_folder=place),
         "checkpoints.load_path": lambda place: CheckpointsConfig(load_path=place),
