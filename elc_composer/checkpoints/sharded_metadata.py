@@ -35,6 +35,10 @@ ALLOWED = {
 """Module -> names that metadata may refer to, besides torch dtypes."""
 
 
+class ClassNotAllowed(pickle.UnpicklingError):
+    """A pickle refers to a class or function that is not in `ALLOWED`."""
+
+
 class MetadataUnpickler(pickle.Unpickler):
     """Unpickler that accepts the classes of sharded metadata only."""
 
@@ -42,11 +46,11 @@ class MetadataUnpickler(pickle.Unpickler):
         """The class, if it is allowed or a torch dtype.
 
         Raises:
-            pickle.UnpicklingError: otherwise.
+            ClassNotAllowed: otherwise.
         """
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if not is_dtype and name not in ALLOWED.get(module, ()):
-            raise pickle.UnpicklingError(f"{module}.{name}")
+            raise ClassNotAllowed(f"{module}.{name}")
         return super().find_class(module, name)
 
 
@@ -60,7 +64,7 @@ def read_metadata(folder: Path) -> Metadata:
     try:
         with path.open("rb") as file:
             metadata = MetadataUnpickler(file).load()
-    except pickle.UnpicklingError as error:
+    except ClassNotAllowed as error:
         raise DataError(
             f"{path} holds more than a checkpoint's metadata and was refused, nothing of it was run: {one_line(error)}"
         ) from error

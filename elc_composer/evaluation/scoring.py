@@ -40,7 +40,7 @@ def target_log_probs(logits: Tensor, slot: Tensor, token: Tensor, temperature: f
 def sentence_scores(token_log_probs: Floats, inner_lengths: NDArray[np.int64], reduction: Reduction) -> Floats:
     """`[N]` scores in nats from the log-probabilities of all inner tokens of N sentences, concatenated."""
     starts = np.concatenate([[0], np.cumsum(inner_lengths)])[:-1]
-    sums = np.add.reduceat(token_log_probs, starts) if len(starts) else np.zeros(0)
+    sums = np.add.reduceat(token_log_probs, starts)
     return sums / inner_lengths if reduction is Reduction.mean else sums
 
 

@@ -133,8 +133,8 @@ def test_mlflow_gets_numbers_and_pictures(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_mlflow_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3.17 asks for consent to a local folder
-    uri = (tmp_path / "mlruns").as_uri()  # mlflow-skinny has no database store
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow-skinny has no database store
+    uri = (tmp_path / "mlruns").as_uri()
     train(MLFlowLogger(experiment_name="toy", tracking_uri=uri, synchronous=True))
     client = mlflow.MlflowClient(tracking_uri=uri)
     run = client.search_runs([client.get_experiment_by_name("toy").experiment_id])[0]

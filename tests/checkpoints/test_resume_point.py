@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from elc_composer.checkpoints import resume
 from elc_composer.checkpoints.integrity import damage, sum_index
-from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point, set_aside
+from elc_composer.checkpoints.resume import CheckpointsConfig, ResumePoint, ensure_here, find_resume_point, set_aside
 from elc_composer.common.errors import ConfigError, DataError
 from tests.checkpoints.damage import flip, save, save_sharded
 
@@ -47,7 +49,16 @@ def test_flipped_bit_is_found_in_full_and_sharded_checkpoints(tmp_path: Path) ->
     assert "checksum" in str(damage(sharded))
 
 
-@pytest.mark.parametrize("harm", ["no index", "index cut", "no file", "file cut", "foreign index"])
+HARMS = {
+    "no index": "its .metadata is missing",
+    "index cut": ".metadata cannot be read",
+    "no file": ".distcp is missing",
+    "file cut": r".distcp has [\d,]+ of [\d,]+ bytes",
+    "foreign index": "nothing of it was run",
+}
+
+
+@pytest.mark.parametrize("harm", list(HARMS))
 def test_incomplete_sharded_checkpoints_are_skipped(harm: str, tmp_path: Path) -> None:
     older, newer = save_sharded(tmp_path / "ep0-ba5"), save_sharded(tmp_path / "ep0-ba7")
     (part,) = newer.glob("*.distcp")
@@ -65,6 +76,7 @@ def test_incomplete_sharded_checkpoints_are_skipped(harm: str, tmp_path: Path) -
     point = find_resume_point(CheckpointsConfig(save_folder=str(tmp_path)))
     assert point is not None
     assert (point.path, point.step) == (str(older), 5)
+    assert re.search(HARMS[harm], point.damaged[0])
     assert not Path("harmed").exists()
 
 
@@ -127,3 +139,74 @@ def test_load_path_is_checked(tmp_path: Path) -> None:
 def test_other_stores_are_refused(folder: str) -> None:
     with pytest.raises(ConfigError, match="must be a folder, or s3://bucket/prefix"):
         CheckpointsConfig(save_folder=folder)
+
+
+@pytest.mark.parametrize("keep", [0, -2])
+def test_number_of_kept_checkpoints_is_checked(keep: int) -> None:
+    with pytest.raises(ConfigError, match=rf"checkpoints.keep is {keep}; it must be at least 1, or -1"):
+        CheckpointsConfig(keep=keep)
+    assert (CheckpointsConfig(keep=-1).keep, CheckpointsConfig(keep=1).keep) == (-1, 1)
+
+
+def test_without_autoresume_only_load_path_counts(tmp_path: Path) -> None:
+    save(tmp_path / "saved" / "ba9-rank0.pt")
+    other = save(tmp_path / "ba3-rank0.pt")
+    folder = str(tmp_path / "saved")
+    assert find_resume_point(CheckpointsConfig(save_folder=folder, autoresume=False)) is None
+    point = find_resume_point(CheckpointsConfig(save_folder=folder, autoresume=False, load_path=str(other)))
+    assert point == ResumePoint(str(other), 3)
+    point = find_resume_point(CheckpointsConfig(save_folder=folder, load_path=str(other)))
+    assert point is not None
+    assert point.step == 9
+
+
+def test_links_are_not_checkpoints(tmp_path: Path) -> None:
+    """Composer's `latest` links, and links of the user: the file that they name may be another run's."""
+    whole = save(tmp_path / "ba5-rank0.pt")
+    (tmp_path / "ba7-rank0.pt").symlink_to(whole)
+    (tmp_path / "ba8-rank0.pt").symlink_to(tmp_path / "nowhere")
+    point = find_resume_point(CheckpointsConfig(save_folder=str(tmp_path)))
+    assert point == ResumePoint(str(whole), 5)
+    assert set_aside(point) == []
+
+
+def test_only_newer_damaged_checkpoints_are_renamed(tmp_path: Path) -> None:
+    for name in ("ba3-rank0.pt", "ep1-ba5-rank0.pt", "ba7-rank0.pt", "notes.txt"):
+        (tmp_path / name).write_bytes(b"half")
+    save(tmp_path / "ba9-rank0.pt")
+    assert set_aside(ResumePoint(str(save(tmp_path / "ba5-rank0.pt")), 5)) == ["ba7-rank0.pt"]
+    names = {"ba3-rank0.pt", "ep1-ba5-rank0.pt", "ba5-rank0.pt", "ba7-rank0.pt.damaged", "ba9-rank0.pt", "notes.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_checkpoint_of_rank_0_must_be_on_this_node(tmp_path: Path) -> None:
+    config = CheckpointsConfig(save_folder=str(tmp_path))
+    ensure_here(ResumePoint(str(save(tmp_path / "ba3-rank0.pt")), 3), config)
+    with pytest.raises(DataError, match=r"ba4-rank0\.pt is on the first node only; put .* on a shared disk"):
+        ensure_here(ResumePoint(str(tmp_path / "ba4-rank0.pt"), 4), config)
+
+
+def test_local_copy_is_preferred_to_the_one_in_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    class FakeBucket:
+        def __init__(self, address: str) -> None:
+            self.address = address
+
+        def steps(self) -> dict[str, int]:
+            return {"ba5-rank0.pt": 5, "ba3-rank0.pt": 3}
+
+        def fetch(self, name: str, target: Path) -> None:
+            fetched.append(name)
+            save(target)
+
+    monkeypatch.setattr(resume, "Bucket", FakeBucket)
+    local = save(tmp_path / "checkpoints" / "ba5-rank0.pt")
+    config = CheckpointsConfig(save_folder="s3://bucket/run")
+    assert find_resume_point(config, str(tmp_path)) == ResumePoint(str(local), 5)
+    assert fetched == []
+    local.write_bytes(b"half")
+    point = find_resume_point(config, str(tmp_path))
+    assert point is not None
+    assert (point.step, fetched) == (5, ["ba5-rank0.pt"])
+    assert "cut off" in point.damaged[0]

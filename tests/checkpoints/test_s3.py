@@ -1,4 +1,4 @@
-"""Copies of checkpoints in S3, over real HTTP on the loopback: sent in the background, kept few, checked when read."""
+"""Checkpoints in S3, over HTTP on the loopback: background upload, deletion of old ones, checks after download."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Outage:
         return fail
 
 
-def test_a_run_goes_on_from_the_bucket_on_a_fresh_machine(s3: LocalS3, place: str, tmp_path: Path) -> None:
+def test_a_run_resumes_from_the_bucket_on_another_machine(s3: LocalS3, place: str, tmp_path: Path) -> None:
     mirror = Mirror(Bucket(place), keep=2)
     for step in (2, 4, 6):
         mirror.submit(save(tmp_path / "first" / "checkpoints" / f"ba{step}-rank0.pt"))
@@ -83,7 +83,7 @@ def test_a_run_goes_on_from_the_bucket_on_a_fresh_machine(s3: LocalS3, place: st
     assert [path.name for path in (fresh / "checkpoints").iterdir()] == ["ba6-rank0.pt"]
 
 
-def test_a_sharded_checkpoint_goes_and_comes_as_a_whole(s3: LocalS3, place: str, tmp_path: Path) -> None:
+def test_a_sharded_checkpoint_is_uploaded_and_downloaded_completely(s3: LocalS3, place: str, tmp_path: Path) -> None:
     mirror = Mirror(Bucket(place), keep=1)
     for step in (3, 5):
         mirror.submit(save_sharded(tmp_path / f"ep0-ba{step}"))
@@ -96,7 +96,7 @@ def test_a_sharded_checkpoint_goes_and_comes_as_a_whole(s3: LocalS3, place: str,
     assert find_resume_point(CheckpointsConfig(save_folder=place), str(tmp_path / "other")) is None
 
 
-def test_a_damaged_newest_one_is_passed_over_after_download(s3: LocalS3, place: str, tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_is_skipped_after_download(s3: LocalS3, place: str, tmp_path: Path) -> None:
     bucket = Bucket(place)
     bucket.send(save(tmp_path / "ba2-rank0.pt"))
     newest = save(tmp_path / "ba4-rank0.pt")
@@ -121,7 +121,7 @@ def test_a_damaged_file_on_this_disk_is_replaced_by_the_copy(s3: LocalS3, place:
     assert torch.equal(torch.load(here)["weight"], torch.arange(100.0))
 
 
-def test_another_run_of_a_longer_name_in_the_bucket_is_not_ours(s3: LocalS3, place: str, tmp_path: Path) -> None:
+def test_a_run_with_a_longer_name_in_the_bucket_is_another_run(s3: LocalS3, place: str, tmp_path: Path) -> None:
     for key in ("one/ba5-rank0.pt", "one_small/ba9000-rank0.pt", "one/old/ba7-rank0.pt", "one/ep0-ba6/.metadata"):
         s3.write(f"runs/{key}", b"")
     assert Bucket(place).steps() == {"ba5-rank0.pt": 5, "ep0-ba6": 6}
@@ -138,7 +138,7 @@ def test_uploads_are_tried_again(s3: LocalS3, place: str, tmp_path: Path, no_pau
     assert keys(s3) == ["runs/one/ba2-rank0.pt"]
 
 
-def test_what_cannot_be_sent_is_sent_with_the_next_one_or_named(
+def test_a_failed_upload_is_repeated_with_the_next_one_or_named(
     s3: LocalS3, place: str, tmp_path: Path, no_pauses: None
 ) -> None:
     bucket = Bucket(place)
@@ -175,9 +175,7 @@ def test_the_last_checkpoint_is_sent_again_at_the_end_of_the_run(
     assert keys(s3) == ["runs/one/ba2-rank0.pt"]
 
 
-def test_a_bucket_that_fails_for_a_while_is_listed_and_tidied_all_the_same(
-    s3: LocalS3, place: str, tmp_path: Path, no_pauses: None
-) -> None:
+def test_listing_and_deletion_are_retried(s3: LocalS3, place: str, tmp_path: Path, no_pauses: None) -> None:
     bucket = Bucket(place)
     outage = Outage(bucket)
     outage.left = {"ListObjectsV2": 3, "DeleteObject": 3}
@@ -187,7 +185,7 @@ def test_a_bucket_that_fails_for_a_while_is_listed_and_tidied_all_the_same(
     assert mirror.finish() == {}
     assert outage.left == {"ListObjectsV2": 0, "DeleteObject": 0}
     assert keys(s3) == ["runs/one/ba4-rank0.pt"]
-    # One that cannot be tidied has been sent nevertheless.
+    # A failed deletion of old checkpoints does not undo the upload.
     outage.left = {"ListObjectsV2": 99}
     mirror = Mirror(bucket, keep=1)
     mirror.submit(save(tmp_path / "ba6-rank0.pt"))
@@ -232,7 +230,7 @@ def test_a_file_that_arrives_cut_short_is_downloaded_again(
         find_resume_point(CheckpointsConfig(save_folder=place), str(tmp_path / "other"))
 
 
-def test_a_checkpoint_that_is_damaged_on_the_way_is_fetched_again(
+def test_a_checkpoint_that_is_damaged_in_transfer_is_downloaded_again(
     s3: LocalS3, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Bucket(place).send(save(tmp_path / "ba4-rank0.pt"))
@@ -251,10 +249,10 @@ def test_a_checkpoint_that_is_damaged_on_the_way_is_fetched_again(
     assert (point.step, point.damaged, damaged) == (6, (), [])
 
 
-def test_a_checkpoint_that_cannot_be_had_now_is_not_passed_over(
+def test_a_checkpoint_that_is_unreachable_is_not_skipped(
     s3: LocalS3, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older one would be the wrong one to go on from: the storage, and not the checkpoint, is at fault."""
+    """The storage is at fault, not the checkpoint: resuming from an older one would repeat steps."""
     for step in (4, 6):
         Bucket(place).send(save(tmp_path / f"ba{step}-rank0.pt"))
 
@@ -279,6 +277,6 @@ def test_training_does_not_wait_for_an_upload(s3: LocalS3, place: str, tmp_path:
     assert keys(s3) == ["runs/one/ba2-rank0.pt"]
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(s3: LocalS3, place: str, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_one_line(s3: LocalS3, place: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"save_folder: s3://nowhere cannot be listed .*NoSuchBucket.*credentials"):
         find_resume_point(CheckpointsConfig(save_folder="s3://nowhere"), str(tmp_path))

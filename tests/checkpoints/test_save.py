@@ -12,10 +12,12 @@ import torch
 from composer import State, Trainer
 
 from elc_composer.checkpoints import save
+from elc_composer.checkpoints.integrity import damage
 from elc_composer.checkpoints.resume import CheckpointsConfig, find_resume_point
-from elc_composer.checkpoints.save import CheckpointWriter
+from elc_composer.checkpoints.save import CheckpointWriter, publish
 from elc_composer.common.errors import DataError
 from tests.callbacks.toys import ToyElc, trainer
+from tests.checkpoints.damage import flip, save_sharded
 
 
 def run(writer: CheckpointWriter, steps: int = 6, **settings: Any) -> Trainer:
@@ -65,6 +67,7 @@ def test_checkpoint_gets_its_name_only_when_it_is_complete(tmp_path: Path, monke
     )
     run(CheckpointWriter(tmp_path, "3ba"))
     assert seen == [{".saving"}, {".saving", "ba3-rank0.pt"}]
+    assert [Path(name).name for name in synced] == ["ba3-rank0.pt", tmp_path.name, "ba6-rank0.pt", tmp_path.name]
 
 
 def test_full_disk_gives_one_line_and_keeps_the_previous_checkpoint(
@@ -111,6 +114,29 @@ def test_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file/checkpoints cannot be written: Not a directory"):
         run(CheckpointWriter(tmp_path / "file" / "checkpoints", "2ba"))
+
+
+def test_one_checkpoint_for_an_interval_that_ends_with_the_epoch_and_the_run(tmp_path: Path) -> None:
+    noted: list[int] = []
+    run(CheckpointWriter(tmp_path, "1ep", note=lambda step, path: noted.append(step)), steps=3)
+    assert noted == [3]
+
+
+def test_sharded_checkpoint_gets_the_checksum_of_its_index(tmp_path: Path) -> None:
+    half = save_sharded(tmp_path / ".saving" / "ep0-ba2")
+    assert CheckpointWriter(tmp_path, "9ba")._publish(tmp_path / "ep0-ba2") is None
+    assert not half.exists()
+    assert damage(tmp_path / "ep0-ba2") is None
+    flip(tmp_path / "ep0-ba2" / ".metadata", 30)
+    assert "does not match its checksum" in str(damage(tmp_path / "ep0-ba2"))
+
+
+def test_sharded_checkpoint_replaces_one_of_its_name(tmp_path: Path) -> None:
+    save_sharded(tmp_path / "ep0-ba2")
+    (tmp_path / "ep0-ba2" / "old").touch()
+    publish(save_sharded(tmp_path / "new"), tmp_path / "ep0-ba2")
+    assert names(tmp_path) == {"ep0-ba2"}
+    assert not (tmp_path / "ep0-ba2" / "old").exists()
 
 
 class UploadsAtTheEnd:

@@ -1,4 +1,4 @@
-"""A cache limit either works, at the same batches, or is refused with the least that does."""
+"""A cache limit works with the same batches, or is refused with the smallest limit that works."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ids(prepared: Path, cache: Path, limit: str | None, workers: int) -> list[li
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_least_that_is_named_works(prepared: Path, tmp_path: Path, workers: int) -> None:
+def test_the_smallest_limit_that_the_error_names_works(prepared: Path, tmp_path: Path, workers: int) -> None:
     shards = list((prepared / "seq_16" / "train").glob("*.mds*"))
     message = r"data\.cache_limit is 12,288 bytes, but .* set at least [\d,]+ bytes"
     with pytest.raises(ConfigError, match=message) as no:

@@ -1,4 +1,4 @@
-"""A process that does not close its loader ends all the same, and its workers with it."""
+"""Exit of a process that does not close its loader: it ends, and its workers with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that would run code or write elsewhere is refused wherever MDS is opened, before a shard of it is read."""
+"""Data that would run code or write outside its folder is refused before a shard is read, in every command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAIR_COLUMNS = ("sentence_good", "sentence_bad", "paradigm", "phenomenon", "fiel
 
 
 class Bomb:
-    """Leaves a file where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -41,7 +41,7 @@ def crater(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def segments(tmp_path: Path, crater: Path) -> Path:
-    """Prepared data, whole but for one more column in the training shards, a pickle."""
+    """Complete prepared data, with an additional pickled column in the training shards."""
     root = tmp_path / "data"
     write_split(root, 3, split="dev")
     out = root / "seq_16" / "train"
@@ -56,7 +56,7 @@ def segments(tmp_path: Path, crater: Path) -> Path:
 
 
 def describe(root: Path) -> None:
-    """Write the manifest that goes with the index as it is: who spoils the one can spoil the other."""
+    """Write a manifest that fits the index: an attacker can change both."""
     out = root / "seq_16" / "train"
     output = OutputEntry(
         samples=8,
@@ -105,7 +105,7 @@ def test_the_bomb_works(crater: Path) -> None:
 @pytest.mark.parametrize("read", [check, train, evaluate])
 @pytest.mark.parametrize("encoding", ["pkl", "pkl:", "pickle-of-tomorrow", 7])
 def test_training_refuses_pickles(read: Callable[[Path], None], encoding: object, segments: Path, crater: Path) -> None:
-    """Also under names that Streaming's own check lets pass."""
+    """Also under names that Streaming's own check accepts."""
     index = segments / "seq_16" / "train" / "index.json"
     content = json.loads(index.read_text())
     content["shards"][0]["column_encodings"][1] = encoding
@@ -117,7 +117,7 @@ def test_training_refuses_pickles(read: Callable[[Path], None], encoding: object
 
 
 def test_training_refuses_pickles_in_the_cache(segments: Path, tmp_path: Path, crater: Path) -> None:
-    """A cache may have been filled by somebody else than the remote."""
+    """A cache may have been filled from elsewhere than the remote."""
     write_split(tmp_path / "good", 8)
     stream = StreamConfig(remote=str(tmp_path / "good"), local=str(segments))
     data = DataConfig(streams=[stream], num_workers=0)

@@ -1,4 +1,4 @@
-"""What a killed run leaves behind neither blocks nor changes the next one, and nobody touches a run that lives."""
+"""Leftovers of a killed run neither block nor change the next run, which leaves running ones alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def batches(process: subprocess.Popen[str]) -> list[Any]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="looks into /dev/shm")
-def test_killed_runs_leave_nothing_that_matters_and_living_ones_are_left_alone(tmp_path: Path) -> None:
+def test_leftovers_of_killed_runs_are_removed_and_running_ones_are_left_alone(tmp_path: Path) -> None:
     remote = tmp_path / "remote"
     write_split(remote, 200)
     undisturbed = batches(start(remote, tmp_path / "calm"))
@@ -65,7 +65,7 @@ def test_killed_runs_leave_nothing_that_matters_and_living_ones_are_left_alone(t
 
     assert batches(start(remote, tmp_path / "cache")) == undisturbed
     assert [first, *batches(living)] == undisturbed
-    # The workers of the killed run end when they miss it; whoever comes after that clears up.
+    # The workers of the killed run end within five seconds; the next run after that removes the leftovers.
     time.sleep(6)
     assert batches(start(remote, tmp_path / "cache")) == undisturbed
     assert not (set(os.listdir("/dev/shm")) & left)

@@ -1,4 +1,4 @@
-"""Runs beside each other, and after one that was killed, on one machine."""
+"""Shared-memory prefixes and cache folders of concurrent runs and after a killed run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_after_a_killed_run_and_beside_a_living_one(tmp_path: Path, monkeypatch:
     (dead,), (alive,) = said(killed), said(living)
     with pytest.raises(DataError, match=rf"cache folder {cache} is in use by another run .*process {killed.pid}"):
         CacheFolders([str(cache)])
-    # Python's tracker of shared memory would clean up after its parent; whoever kills a job kills that, too.
+    # Python's resource tracker would remove the shared memory; killing a job kills the tracker as well.
     children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
     for process in [*map(int, children), killed.pid]:
         os.kill(process, signal.SIGKILL)
@@ -80,7 +80,7 @@ def test_after_a_killed_run_and_beside_a_living_one(tmp_path: Path, monkeypatch:
     living.communicate()
 
 
-def test_of_several_folders_none_is_kept_where_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_is_kept_if_one_of_several_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_prefix, "PATIENCE", 0.2)
     taken = CacheFolders([str(tmp_path / "b")])
     with pytest.raises(DataError):

@@ -1,4 +1,4 @@
-"""The stream of batches: the same whatever the number of workers, exact after resumption, complete or an error."""
+"""Batches of the loader: independent of the number of workers, exact after resumption, complete or an error."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_composer_can_split_a_batch(prepared: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_shard_that_cannot_be_had_is_an_error_that_names_it(prepared: Path, tmp_path: Path, workers: int) -> None:
+def test_a_missing_shard_is_an_error_that_names_it(prepared: Path, tmp_path: Path, workers: int) -> None:
     remote = tmp_path / "remote"
     shutil.copytree(prepared, remote)
     for shard in (remote / f"seq_{LENGTH}" / "train").glob("*.mds*"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -96,14 +98,60 @@ def test_each_thread_scores_batches_of_its_own(name: str, two_threads: None) -> 
     assert len({thread for thread, _ in seen}) == 2
     assert {threads for _, threads in seen} == {1}
     assert torch.get_num_threads() == 2
+    assert threads_of_a_new_thread() == 2
 
 
-def test_number_of_threads_is_restored_if_a_batch_fails(two_threads: None) -> None:
-    model = tiny_bert(SIZES["vocab_size"])
-    model.register_forward_pre_hook(lambda module, args: 1 / 0)
+def threads_of_a_new_thread() -> int:
+    """torch's number of threads in a new thread; the main thread keeps its own number."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+def test_failing_batch_stops_the_others_and_restores_the_number_of_threads(two_threads: None) -> None:
+    model, begun = tiny_bert(SIZES["vocab_size"]), []
+
+    def fail(module: torch.nn.Module, args: object) -> None:
+        begun.append(1)
+        time.sleep(0.05)
+        raise ZeroDivisionError
+
+    model.register_forward_pre_hook(fail)
     with pytest.raises(ZeroDivisionError):
         score_sentences(model, tiny_tokenizer(), TEXTS, ScoringConfig(tokens_per_batch=1))
+    assert len(begun) < 10 < len(plan_rows(encode_sentences(tiny_tokenizer(), TEXTS)).spans(1))
     assert torch.get_num_threads() == 2
+    assert threads_of_a_new_thread() == 2
+
+
+def test_rows_of_several_lengths_are_padded_and_masked() -> None:
+    model, sentences = tiny_bert(SIZES["vocab_size"]).double(), encode_sentences(tiny_tokenizer(), TEXTS)
+    scorer, plan = RowScorer(model, ScoringConfig()), plan_rows(sentences)
+    _, together = scorer.score(plan, (0, plan.n_rows))
+    apart = torch.cat([scorer.score(plan, span)[1] for span in sorted(plan.spans(10_000))])
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
+
+
+def test_rows_of_one_length_have_no_attention_mask() -> None:
+    model, masks = elc(), []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    score_sentences(model, tiny_tokenizer(), TEXTS)
+    assert set(masks) == {None}
+
+
+def test_inputs_go_to_the_device_of_the_model() -> None:
+    model = tiny_bert(SIZES["vocab_size"])
+    assert RowScorer(model, ScoringConfig()).device.type == "cpu"
+    assert RowScorer(model.to("meta"), ScoringConfig()).device.type == "meta"
+    assert RowScorer(model, ScoringConfig(), "cpu").device.type == "cpu"
+
+
+def test_a_model_in_training_mode_is_scored_without_dropout() -> None:
+    model = tiny_bert(SIZES["vocab_size"], hidden_dropout_prob=0.5)
+    wanted = score_sentences(model.eval(), tiny_tokenizer(), TEXTS)
+    np.testing.assert_array_equal(score_sentences(model.train(), tiny_tokenizer(), TEXTS), wanted)
+    assert model.training
 
 
 def test_special_tokens_are_added_once_whether_the_tokenizer_adds_them_or_not() -> None:

@@ -1,4 +1,4 @@
-"""A bucket with prepared segments, and proxies in front of it."""
+"""Fixtures: a bucket with prepared segments, and faulty proxies in front of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def server() -> Iterator[LocalS3]:
 
 @pytest.fixture
 def address(server: LocalS3, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A copy of the prepared data in the bucket, for one test; the environment leads to the server itself."""
+    """A copy of the prepared data in the bucket, for one test; the environment variables name the server itself."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     return server.upload(prepared, tmp_path.name)
@@ -39,7 +39,7 @@ def address(server: LocalS3, prepared: Path, tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def proxied(server: LocalS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FaultyProxy]]:
-    """`proxied(plan)` puts a proxy with that plan before the server, for this process and its children."""
+    """`proxied(plan)` starts a proxy with that plan in front of the server, for this process and its children."""
     with ExitStack() as stack:
 
         def start(plan: Plan, **options: Any) -> FaultyProxy:

@@ -1,4 +1,4 @@
-"""An HTTP proxy that spoils some of the answers of the server behind it: for tests and for benchmarks/chaos.py.
+"""HTTP proxy that injects faults into answers of the server behind it, for tests and for benchmarks/chaos.py.
 
     plan = Script([Fault.error_503] * 3, matching=".mds")     # the next three answers about shards
     with FaultyProxy("127.0.0.1", 5000, plan) as proxy:
@@ -6,7 +6,7 @@
         ...
         assert proxy.injected[Fault.error_503] == 3
 
-Which request meets which fault is the plan's to say; `Script` takes a list, `RandomPlan` draws from a seed.
+A plan chooses the fault of each request: `Script` takes a list, `RandomPlan` draws from a seed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Protocol
 
 
 class Fault(Enum):
-    """What can happen to an answer. Those about a body leave requests without one alone."""
+    """A fault of an answer. Faults of a body do not apply to answers without one."""
 
     error_500 = "500 Internal Server Error"
     error_503 = "503 Slow Down"
@@ -41,7 +41,7 @@ IN_BODY = frozenset({Fault.hang_up, Fault.stall_in_body, Fault.slow, Fault.flip,
 
 
 class Plan(Protocol):
-    """Says what happens to a request; called once for each, one at a time."""
+    """Chooses the fault of each request, or None; called once per request, one at a time."""
 
     def choose(self, method: str, path: str) -> Fault | None: ...
 
@@ -79,7 +79,7 @@ class Always:
 
 @dataclass
 class RandomPlan:
-    """Every matching request meets a fault with probability `rate`, drawn from `seed` in the order of requests."""
+    """A fault for each matching request with probability `rate`, drawn from `seed` in the order of requests."""
 
     seed: int
     rate: float
@@ -98,7 +98,7 @@ class RandomPlan:
 
 
 class FaultyProxy:
-    """Forwards HTTP requests to `host:port` and spoils answers as its plan says, from `with` to the end of it."""
+    """Forwards HTTP requests to `host:port` with the faults of its plan, while its `with` block lasts."""
 
     def __init__(
         self, host: str, port: int, plan: Plan, *, stall_seconds: float = 5.0, slow_seconds: float = 1.0
@@ -106,9 +106,9 @@ class FaultyProxy:
         self.upstream = (host, port)
         self.plan = plan
         self.stall_seconds = stall_seconds
-        """How long a stalled connection stays open; longer than the client's patience."""
+        """Seconds for which a stalled connection stays open; longer than the client's timeout."""
         self.slow_seconds = slow_seconds
-        """What a slow body takes in all."""
+        """Total seconds of a slow body."""
         self.injected: Counter[Fault] = Counter()
         self.requests = 0
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class FaultyProxy:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The address for clients."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> FaultyProxy:
@@ -145,7 +145,7 @@ class FaultyProxy:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is nothing to report."""
+        """Do not report clients that were killed."""
 
 
 def _handler(proxy: FaultyProxy) -> type[BaseHTTPRequestHandler]:

@@ -1,4 +1,4 @@
-"""Storage that fails for a while changes no batch; what cannot be had ends the run and is named."""
+"""Loader on failing storage: transient failures change no batch, lasting ones end the run with one line."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def undisturbed(prepared: Path) -> list[np.ndarray]:
 def test_a_fault_that_lasts_a_while_changes_no_batch(
     fault: Fault, address: str, proxied: Proxied, tmp_path: Path, undisturbed: list[np.ndarray]
 ) -> None:
-    """Four answers in a row about shards; a client asks twice before it gives a request up."""
+    """Four faulty answers in a row for shards; a client sends a request at most twice."""
     proxy = proxied(Script([fault] * 4, ".mds"), stall_seconds=1.0, slow_seconds=0.4)
     np.testing.assert_array_equal(batches(config(tmp_path / "cache", address)), undisturbed[: SAMPLES // BATCH])
     assert proxy.injected == {fault: 4}
@@ -91,7 +91,7 @@ def test_a_run_starts_through_faults(address: str, proxied: Proxied, tmp_path: P
 def test_workers_do_not_share_a_connection(
     address: str, proxied: Proxied, tmp_path: Path, undisturbed: list[np.ndarray]
 ) -> None:
-    """The process that forks them has fetched the index over one; another's answer would have to be fetched again."""
+    """The process that forks them has a connection open; an answer to another process would be downloaded again."""
     got: Counter[str] = Counter()
 
     class Recorder:
@@ -105,7 +105,7 @@ def test_workers_do_not_share_a_connection(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_outage_is_waited_for(
+def test_training_survives_an_outage(
     workers: int, address: str, proxied: Proxied, tmp_path: Path, undisturbed: list[np.ndarray]
 ) -> None:
     plan = Always(Fault.error_503, ".mds")
@@ -117,7 +117,7 @@ def test_an_outage_is_waited_for(
 
 
 @pytest.mark.parametrize(("fault", "workers"), [(Fault.error_500, 0), (Fault.stall, 2)])
-def test_an_outage_that_does_not_end_is_one_sentence_in_time(
+def test_a_lasting_outage_is_one_line_in_time(
     fault: Fault, workers: int, address: str, proxied: Proxied, tmp_path: Path
 ) -> None:
     proxied(Always(fault, SHARD), stall_seconds=3.0)
@@ -129,7 +129,7 @@ def test_an_outage_that_does_not_end_is_one_sentence_in_time(
 
 
 @pytest.mark.parametrize(("damage", "workers"), [("flipped bit", 0), ("cut short", 2)])
-def test_a_shard_that_is_bad_in_the_bucket_is_named(
+def test_a_damaged_shard_in_the_bucket_is_named(
     damage: str, workers: int, server: LocalS3, address: str, tmp_path: Path
 ) -> None:
     key = f"{tmp_path.name}/seq_{LENGTH}/train/{SHARD}"
@@ -150,7 +150,7 @@ def test_without_a_hash_sizes_are_checked(server: LocalS3, address: str, tmp_pat
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_shard_that_is_bad_in_the_cache_is_named_and_fetched_again(
+def test_a_damaged_shard_in_the_cache_is_downloaded_again(
     workers: int, address: str, tmp_path: Path, undisturbed: list[np.ndarray], caplog: pytest.LogCaptureFixture
 ) -> None:
     data = config(tmp_path / "cache", address, num_workers=workers)
@@ -195,11 +195,11 @@ def test_a_bucket_that_vanishes(workers: int, server: LocalS3, address: str, pro
     began = time.monotonic()
     with pytest.raises(DataError, match=r"s3://.*/train: shard shard\.\d+\.mds\.zstd cannot be downloaded.*not found"):
         batches(config(tmp_path / "cache", address, num_workers=workers))
-    assert time.monotonic() - began < 15, "an answer that there is nothing is not waited on"
+    assert time.monotonic() - began < 15, "404 is not retried"
 
 
 @pytest.mark.parametrize("step", ["download", "decompression"])
-def test_a_full_disk_is_named_and_a_freed_one_goes_on(
+def test_a_full_disk_is_named_and_training_resumes_when_it_has_space(
     step: str, address: str, tmp_path: Path, undisturbed: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -219,7 +219,7 @@ def test_a_full_disk_is_named_and_a_freed_one_goes_on(
     np.testing.assert_array_equal(batches(data, epochs=2), undisturbed)
 
 
-def test_the_order_is_whole(undisturbed: list[np.ndarray]) -> None:
+def test_an_epoch_has_each_sample_once(undisturbed: list[np.ndarray]) -> None:
     ids = np.concatenate(undisturbed)[:, 0]
     assert len(undisturbed) == 2 * (SAMPLES // BATCH)
     assert len(set(ids.tolist())) > SAMPLES - BATCH

@@ -1,4 +1,4 @@
-"""The fault-injecting proxy itself: what it promises is what a client meets."""
+"""Tests of the proxy that injects faults."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("fault", Fault)
-def test_one_request_meets_the_fault_and_the_next_does_not(port: int, fault: Fault) -> None:
+def test_one_request_gets_the_fault_and_the_next_does_not(port: int, fault: Fault) -> None:
     with FaultyProxy("127.0.0.1", port, Script([fault], "shard"), stall_seconds=0.1, slow_seconds=0.1) as proxy:
         assert urlopen(f"{proxy.url}/other").read() == CONTENT
         address = f"{proxy.url}/shard"

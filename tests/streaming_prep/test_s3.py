@@ -1,4 +1,4 @@
-"""Object storage: built into a bucket, verified there and read from there, over real HTTP on the loopback."""
+"""Prepared data in S3: build into a bucket, verify it and read it, over HTTP on the loopback."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from elc_composer.common.s3 import S3Prefix
 from elc_composer.data.streaming.shared_prefix import random_prefixes
 from streaming_prep.cli import main
 from streaming_prep.reading import open_prepared
+from tests.faults.proxy import Fault, FaultyProxy, Script
 from tests.faults.s3 import LocalS3, local_s3
 from tests.streaming_prep.corpora import build_small, contents, make_corpus
 
@@ -50,7 +51,7 @@ def test_a_bucket_gets_the_bytes_a_folder_gets_and_training_reads_them(
     build_small(corpus, url)
     build_small(corpus, tmp_path / "out")
     assert stored(s3) == contents(tmp_path / "out")
-    assert not list((tmp_path / "cache").rglob("*.zstd")), "the local copy goes with the end of the build"
+    assert not list((tmp_path / "cache").rglob("*.zstd")), "the build removes its local copy"
     with random_prefixes():
         dataset = StreamingDataset(remote=f"{url}/seq_48/train", local=str(tmp_path / "local"), batch_size=1)
     with open_prepared(str(tmp_path / "out")) as prepared:
@@ -77,7 +78,7 @@ def test_verify_stats_and_sample_read_a_bucket(
     assert f"{name} is damaged" in capsys.readouterr().err
 
 
-def test_an_upload_cut_short_goes_on_and_never_looks_whole(
+def test_an_interrupted_upload_resumes_and_never_looks_complete(
     s3: LocalS3, url: str, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_small(corpus, url, vocab_size=100)
@@ -132,7 +133,22 @@ def test_minimal_pairs_go_to_a_bucket(
     assert any(name.startswith("pairs/shard") for name in stored(s3))
 
 
-def test_what_another_build_put_in_its_place_is_sent_again(
+def test_uploads_and_downloads_are_retried(
+    s3: LocalS3, url: str, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    faults = [Fault.error_503, Fault.error_500, Fault.no_answer] * 2
+    with FaultyProxy(s3.host, s3.port, Script(faults)) as proxy:
+        monkeypatch.setenv("S3_ENDPOINT_URL", proxy.url)
+        build_small(corpus, url)
+        assert sum(proxy.injected.values()) == len(faults)
+    with FaultyProxy(s3.host, s3.port, Script(faults)) as proxy:
+        monkeypatch.setenv("S3_ENDPOINT_URL", proxy.url)
+        assert main(["verify", url]) == 0
+        assert sum(proxy.injected.values()) == len(faults)
+
+
+def test_files_that_another_build_replaced_are_uploaded_again(
     s3: LocalS3, url: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really = S3Prefix.upload
