@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 from collections.abc import Callable
@@ -15,9 +14,11 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from elc_composer.common.errors import DataError
+from elc_composer.common.files import sha256_file
 from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_eval_loader, build_train_loader, check_data
 from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from streaming_prep.cli import main as streaming_prep
+from streaming_prep.manifest import Manifest, OutputEntry, ShardEntry, TokenizerEntry
 from tests.data.prepared import TOKENS, VOCAB_SIZE, write_split
 
 PAIR_COLUMNS = ("sentence_good", "sentence_bad", "paradigm", "phenomenon", "field", "pair_id", "source")
@@ -57,15 +58,25 @@ def segments(tmp_path: Path, crater: Path) -> Path:
 def describe(root: Path) -> None:
     """Write a manifest that fits the index: an attacker can change both."""
     out = root / "seq_16" / "train"
-    files = [
-        {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
-        for path in sorted(out.glob("*.zstd"))
-    ]
-    digest = hashlib.sha256((out / "index.json").read_bytes()).hexdigest()
-    output = {"samples": 8, "tokens": 16, "shards": files, "index_sha256": digest}
-    tokenizer = {"file": "t", "sha256": hashlib.sha256((root / "t").read_bytes()).hexdigest(), "vocab_size": VOCAB_SIZE}
-    manifest = {"format_version": 1, "outputs": {"seq_16/train": output}, "settings": {}, "sources": []}
-    (root / "manifest.json").write_text(json.dumps({**manifest, "tokenizer": tokenizer}))
+    output = OutputEntry(
+        samples=8,
+        tokens=16,
+        source_tokens=16,
+        utilisation=1.0,
+        duplication=0.0,
+        dropped=0.0,
+        column_dtype="uint16",
+        index_sha256=sha256_file(out / "index.json"),
+        shards=[
+            ShardEntry(file=path.name, sha256=sha256_file(path), bytes=path.stat().st_size, samples=8)
+            for path in sorted(out.glob("*.zstd"))
+        ],
+    )
+    tokenizer = TokenizerEntry(file="t", sha256=sha256_file(root / "t"), vocab_size=VOCAB_SIZE)
+    manifest = Manifest(
+        inputs="", sources=[], tokenizer=tokenizer, settings={}, outputs={"seq_16/train": output}, versions={}
+    )
+    (root / "manifest.json").write_text(json.dumps(manifest.to_json()))
 
 
 def config(root: Path) -> DataConfig:

@@ -301,12 +301,17 @@ def test_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.multirank
-@pytest.mark.parametrize("tokens_per_batch", [20, 100_000])
-def test_two_ranks_write_the_file_of_one(tmp_path: Path, model_folder: Path, tokens_per_batch: int) -> None:
-    command = arguments(tmp_path, model_folder, "--tokens-per-batch", tokens_per_batch)
-    main(command)
-    one = (tmp_path / "results" / "results.json").read_text()
-    (tmp_path / "results" / "results.json").unlink()
-    launch(Path(__file__).parent / "jobs" / "evaluate_job.py", *command)
-    assert (tmp_path / "results" / "results.json").read_text() == one
-    assert not (tmp_path / "results" / "results.json.partial").exists()
+def test_two_ranks_write_the_file_of_one(tmp_path: Path, model_folder: Path) -> None:
+    commands, files = [], []
+    for tokens_per_batch in (20, 100_000):
+        folder = tmp_path / str(tokens_per_batch)
+        folder.mkdir()
+        commands.append(arguments(folder, model_folder, "--tokens-per-batch", tokens_per_batch))
+        main(commands[-1])
+        files.append(folder / "results" / "results.json")
+    of_one = [file.read_text() for file in files]
+    for file in files:
+        file.unlink()
+    launch(Path(__file__).parent / "jobs" / "evaluate_job.py", *map(json.dumps, commands))
+    assert [file.read_text() for file in files] == of_one
+    assert not any(file.with_name("results.json.partial").exists() for file in files)

@@ -13,18 +13,25 @@ from tests.multirank.launch import launch
 
 pytestmark = pytest.mark.multirank
 
+CASES = {"odd": (1, "ddp"), "one": (100_000, "ddp"), "fsdp": (150, "fsdp")}
+"""Tokens per batch and parallelism: nine families of pairs; or one batch, which leaves a rank without pairs."""
 
-@pytest.mark.parametrize(
-    ("tokens_per_batch", "parallelism"), [(1, "ddp"), (100_000, "ddp"), (150, "fsdp")], ids=["odd", "one", "fsdp"]
-)
-def test_two_ranks_count_every_pair_once(tmp_path: Path, tokens_per_batch: int, parallelism: str) -> None:
-    """Nine families of pairs for two ranks; or one batch, which leaves a rank without any."""
-    folder = write_pairs(tmp_path / "pairs")
-    out = tmp_path / "out.json"
-    launch(Path(__file__).parent / "jobs" / "in_training_job.py", folder, tokens_per_batch, parallelism, out)
-    result = json.loads(out.read_text())
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Minimal pairs in `pairs`, and what two ranks logged in each case in `NAME.json`."""
+    folder = tmp_path_factory.mktemp("ranks")
+    pairs = write_pairs(folder / "pairs")
+    cases = [f"{name}:{tokens}:{parallelism}" for name, (tokens, parallelism) in CASES.items()]
+    launch(Path(__file__).parent / "jobs" / "in_training_job.py", pairs, folder, *cases)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_count_every_pair_once(folder: Path, case: str) -> None:
+    result = json.loads((folder / f"{case}.json").read_text())
     assert sum(result["seen"]) == 10
-    if tokens_per_batch == 100_000:
+    if case == "one":
         assert 0 in result["seen"]
-    want = {f"metrics/tiny/{name}": value for name, value in expected(tiny_bert(len(tiny_tokenizer())), folder).items()}
-    assert result["values"] == pytest.approx(want)
+    accuracies = expected(tiny_bert(len(tiny_tokenizer())), folder / "pairs")
+    assert result["values"] == pytest.approx({f"metrics/tiny/{name}": value for name, value in accuracies.items()})

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from composer.algorithms.gradient_clipping.gradient_clipping import apply_gradient_clipping
-from elc_composer.optim.shards import Placement
 from torch import nn
 from torch_optimizer import Lamb as OtherLamb
 
 from elc_composer.common.errors import ConfigError
 from elc_composer.optim import Lamb, lamb_foreach
+from elc_composer.optim.placement import Placement
 from tests.conftest import require
 from tests.optim.plain_lamb import PlainLamb
 

@@ -1,4 +1,7 @@
-"""Train and evaluate on the launched ranks; rank 0 writes what was logged: `PAIRS TOKENS_PER_BATCH FSDP OUT`."""
+"""Train and evaluate on the launched ranks, once for each case: `PAIRS OUT NAME:TOKENS_PER_BATCH:PARALLELISM ...`.
+
+Rank 0 writes what was logged to `OUT/NAME.json`. One launch runs all cases: starting the ranks costs most of the time.
+"""
 
 import json
 import sys
@@ -19,8 +22,14 @@ from tests.evaluation.tiny import tiny_bert, tiny_tokenizer
 from tests.evaluation.training_helpers import PlainModel
 
 
-def main(pairs: str, tokens_per_batch: str, fsdp: str, out: str) -> None:
+def main(pairs: str, out: str, *cases: str) -> None:
     join_process_group("cpu")
+    for case in cases:
+        name, tokens_per_batch, parallelism = case.split(":")
+        evaluate(pairs, tokens_per_batch, parallelism, Path(out) / f"{name}.json")
+
+
+def evaluate(pairs: str, tokens_per_batch: str, parallelism: str, out: Path) -> None:
     config = MinimalPairsConfig(
         path=pairs, label="tiny", eval_interval="1ba", scoring=ScoringConfig(tokens_per_batch=int(tokens_per_batch))
     )
@@ -39,14 +48,15 @@ def main(pairs: str, tokens_per_batch: str, fsdp: str, out: str) -> None:
         loggers=[InMemoryLogger()],
         progress_bar=False,
         device="cpu",
-        parallelism_config=ParallelismConfig(fsdp2=FSDP2Config()) if fsdp == "fsdp" else None,
+        parallelism_config=ParallelismConfig(fsdp2=FSDP2Config()) if parallelism == "fsdp" else None,
     )
     trainer.fit()
     data = trainer.logger.destinations[0].data
     values = {name: float(data[name][-1][1]) for name in data if name.startswith("metrics/tiny/")}
     seen_by = dist.all_gather_object(seen)
     if dist.get_global_rank() == 0:
-        Path(out).write_text(json.dumps({"values": values, "seen": seen_by}))
+        out.write_text(json.dumps({"values": values, "seen": seen_by}))
+    trainer.close()
 
 
 if __name__ == "__main__":
