@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check_places(options: argparse.Namespace) -> None:
     """Check addresses before any work; options that take a local path only are of type Path."""
     for option in ("out", "folder"):
-        if (place := getattr(options, option, None)) is not None:
+        place = getattr(options, option, None)
+        if place is not None and not isinstance(place, Path):
             is_remote(place, "--out" if option == "out" else "DIR|URL")
     refuse_addresses({name: value for name, value in vars(options).items() if isinstance(value, (Path, list))})
 

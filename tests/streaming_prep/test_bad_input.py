@@ -135,7 +135,7 @@ def test_an_invalid_tokenizer_file_stops_the_build_before_any_work(
     out = tmp_path / "out"
     (tmp_path / "tokenizer.json").write_text("{}")
     arguments = ["--corpus", str(corpus), "--out", str(out), "--tokenizer", str(tmp_path / "tokenizer.json")]
-    assert "is no tokenizer" in refused(main(["build", *arguments]), out, capsys)
+    assert "is not a tokenizer" in refused(main(["build", *arguments]), out, capsys)
     assert not out.exists()
 
 
