@@ -81,7 +81,7 @@ class DataConfig:
     predownload: int | None = None
     """Samples that each worker downloads ahead; null: eight batches."""
     cache_limit: str | None = None
-    """Largest size of the local cache, such as `20gb`; null: no limit."""
+    """Largest size of the local cache, such as `20gb`; null: no limit. It is enforced at each download."""
     keep_zip: bool = False
     """Keep compressed shards in the cache after decompression."""
     validate_hash: str | None = "sha256"

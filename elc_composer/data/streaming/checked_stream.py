@@ -227,6 +227,7 @@ class CheckedStream(Stream):
             # Unfinished downloads and decompressions of a killed run.
             elif re.search(r"\.mds(\.\w+)?(\.[0-9A-Fa-f]{8}|\.tmp)$", path.name):
                 path.unlink()
+        # Streaming 0.13.0 removes the unpacked shard where both are present; the packed one is not needed any more.
         for shard in shards:
             raw, packed = (self._path(info) if info else None for info in shard.file_pairs[0])
             if not self.safe_keep_zip and packed is not None and raw is not None and raw.is_file():
