@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -110,3 +111,10 @@ def offline_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     wandb.teardown()
     yield tmp_path
     wandb.teardown()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder for temporary files whose path is short: names of the workers' Unix sockets have 108 bytes at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)

@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import nn
 
-WRAPPERS = frozenset({"_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "module"})
+from elc_composer.common.module_names import DDP_MODULE, WRAPPER_MODULES
+
+WRAPPERS = frozenset({*WRAPPER_MODULES, DDP_MODULE})
 """Components that FSDP1, activation checkpointing, torch.compile and DDP put into parameter names."""
 
 

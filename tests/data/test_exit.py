@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,19 +50,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def temporary() -> Iterator[Path]:
-    """The process's folder for temporary files; its path is short, since names of Unix sockets have 108 bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
 def temporary_files(folder: Path) -> list[str]:
     """What the process left, but for the registry of shared memory names and empty folders of ended workers."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith(("elc_composer-", "pymp-")))
 
 
-def start(root: Path, temporary: Path, workers: int, ending: str) -> tuple[subprocess.Popen[str], list[int]]:
+def start(root: Path, short_folder: Path, workers: int, ending: str) -> tuple[subprocess.Popen[str], list[int]]:
     """A process that has taken one batch, in a process group of its own, and the ids of its workers."""
     process = subprocess.Popen(
         [sys.executable, "-c", JOB, str(root), str(workers), ending],
@@ -72,7 +63,7 @@ def start(root: Path, temporary: Path, workers: int, ending: str) -> tuple[subpr
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(short_folder)},
     )
     assert process.stdout is not None
     return process, [int(pid) for pid in process.stdout.readline().split()]
@@ -99,43 +90,43 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize(("workers", "ending", "code"), [(0, "return", 0), (2, "return", 0), (1, "raise", 1)])
 def test_a_script_that_ends_without_close_exits(
-    prepared: Path, temporary: Path, workers: int, ending: str, code: int
+    prepared: Path, short_folder: Path, workers: int, ending: str, code: int
 ) -> None:
-    process, pids = start(prepared, temporary, workers, ending)
+    process, pids = start(prepared, short_folder, workers, ending)
     assert len(pids) == workers
     found, err = outcome(process, 30)
     assert found == code
     assert not [pid for pid in pids if alive(pid)]
-    assert temporary_files(temporary) == []
+    assert temporary_files(short_folder) == []
     errors = [line for line in err.splitlines() if "Error" in line or "ignored" in line]
     assert errors == (["RuntimeError: the script's own"] if ending == "raise" else [])
 
 
 @pytest.mark.parametrize("receiver", ["process", "group"])
-def test_ctrl_c_ends_the_process_and_its_workers(prepared: Path, temporary: Path, receiver: str) -> None:
+def test_ctrl_c_ends_the_process_and_its_workers(prepared: Path, short_folder: Path, receiver: str) -> None:
     """A terminal sends it to the whole group, `kill -INT` to one process."""
-    process, pids = start(prepared, temporary, 1, "wait")
+    process, pids = start(prepared, short_folder, 1, "wait")
     (os.killpg if receiver == "group" else os.kill)(process.pid, signal.SIGINT)
     assert outcome(process, 30)[0] in (-signal.SIGINT, 128 + signal.SIGINT)
     assert not [pid for pid in pids if alive(pid)]
-    assert temporary_files(temporary) == []
+    assert temporary_files(short_folder) == []
 
 
-def test_sigterm_ends_the_process_but_no_worker_by_itself(prepared: Path, temporary: Path) -> None:
+def test_sigterm_ends_the_process_but_no_worker_by_itself(prepared: Path, short_folder: Path) -> None:
     """A scheduler's notice of preemption to all processes of a job must not cost the current batch."""
-    process, pids = start(prepared, temporary, 1, "wait")
+    process, pids = start(prepared, short_folder, 1, "wait")
     os.kill(pids[0], signal.SIGTERM)
     time.sleep(0.5)
     assert alive(pids[0])
     os.killpg(process.pid, signal.SIGTERM)
     assert outcome(process, 30)[0] == 128 + signal.SIGTERM
     assert not [pid for pid in pids if alive(pid)]
-    assert temporary_files(temporary) == []
+    assert temporary_files(short_folder) == []
 
 
-def test_a_busy_worker_ends(prepared: Path, temporary: Path) -> None:
+def test_a_busy_worker_ends(prepared: Path, short_folder: Path) -> None:
     """torch gives a busy worker five seconds and then sends SIGTERM, which it must obey."""
-    process, pids = start(prepared, temporary, 1, "hang")
+    process, pids = start(prepared, short_folder, 1, "hang")
     assert outcome(process, 40)[0] == 0
     assert not [pid for pid in pids if alive(pid)]
-    assert temporary_files(temporary) == []
+    assert temporary_files(short_folder) == []

@@ -326,15 +326,16 @@ def test_held_out_data_may_be_smaller_than_a_batch(prepared: Path) -> None:
     assert [len(batch["sample_ids"]) for batch in spec.dataloader] == [21]
 
 
-def test_close_removes_the_lock_files(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_removes_the_lock_files(
+    prepared: Path, tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Streaming 0.13.0 leaves two of them for each dataset."""
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", str(short_folder))
     loader = build(cached(prepared, tmp_path / "cache", num_workers=1)).dataloader
     list(loader)
-    assert len(list((tmp_path / "temporary").glob("*_filelock"))) == 2
+    assert len(list(short_folder.glob("*_filelock"))) == 2
     loader.close()
-    assert not list((tmp_path / "temporary").glob("*_filelock"))
+    assert not list(short_folder.glob("*_filelock"))
 
 
 def test_impossible_settings_are_named(prepared: Path) -> None:
