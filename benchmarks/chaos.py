@@ -2,8 +2,8 @@
 
 python -m benchmarks.chaos [--kills 30] [--steps 120] [--seed 1] [--out benchmarks/results/chaos.json]
 
-The run streams from a moto server through a proxy that spoils every tenth answer. It is restarted after each kill until
-it ends by itself, every third time with an empty cache. Then its weights, and the samples of every batch of every
+The run streams from a moto server through a proxy that corrupts every tenth response. It is restarted after each kill
+until it ends by itself, every third time with an empty cache. Then its weights, and the samples of every batch of every
 attempt, are compared with those of an undisturbed run. All random choices come from the seed; the exact place of a kill
 and the request that meets a fault also depend on the machine.
 """

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             train(config, preemption)
     except Unreachable as error:
-        _end(f"{error}; run the same command again to resume from the newest checkpoint", RANK_LOST)
+        _end(f"{error}; rerun the same command to resume from the newest checkpoint", RANK_LOST)
     except (ConfigError, DataError) as error:
         _end(str(error), BAD_INPUT)
     except BadLoss as error:
@@ -51,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Composer's handler of Ctrl-C raises SystemExit.
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        _end("interrupted; run the same command again to resume from the newest checkpoint", INTERRUPTED)
+        _end("interrupted; rerun the same command to resume from the newest checkpoint", INTERRUPTED)
     except RuntimeError as error:
         if dist.get_world_size() == 1 or not _LOST.search(str(error)):
             raise
         reason = str(error).strip().splitlines()[0]
         _end(
-            f"another rank was lost ({reason}); run the same command again to resume from the newest checkpoint",
+            f"another rank was lost ({reason}); rerun the same command to resume from the newest checkpoint",
             RANK_LOST,
         )
     finally:

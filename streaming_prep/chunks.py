@@ -46,7 +46,7 @@ def scan(
     Raises `DataError` for a file that is missing, empty or holds a line of more than `max_line` bytes.
     """
     if not path.is_file():
-        raise DataError(f"{path} is not there")
+        raise DataError(f"{path} does not exist")
     whole = hashlib.sha256()
     chunks: list[Chunk] = []
     start, line = 0, 1
@@ -163,7 +163,5 @@ def _without_lone_surrogates(text: str, place: str, errors: str) -> str:
     if text.isascii() or not _SURROGATE.search(text):
         return text
     if errors == "strict":
-        raise DataError(
-            f"{place}: half a character (an escaped surrogate); correct it or set --errors replace or ignore"
-        )
+        raise DataError(f"{place}: an unpaired surrogate; correct it or set --errors replace or ignore")
     return _SURROGATE.sub("\ufffd" if errors == "replace" else "", text)

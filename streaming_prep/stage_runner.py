@@ -14,7 +14,7 @@ from streaming_prep.settings import BuildSettings
 
 @dataclass(frozen=True)
 class StageRunner:
-    """What all stages of one build have in common."""
+    """Runs jobs with one build's settings, engine, work folder and progress display."""
 
     settings: BuildSettings
     work: Path

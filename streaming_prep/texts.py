@@ -58,7 +58,7 @@ class TokenizerFile:
 
     @property
     def encoding(self) -> str:
-        """Of the MDS column that holds its ids."""
+        """MDS encoding of the `input_ids` column."""
         return column_encoding(self.vocab_size)
 
 

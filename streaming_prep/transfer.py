@@ -36,7 +36,7 @@ class Target(Protocol):
         """Upload a file, given by its path within the folder."""
 
     def has(self, file: str, size: int) -> bool:
-        """Whether a file of that many bytes exists there, as far as can be told."""
+        """Whether a file of that many bytes exists there, if the storage can report it."""
 
     def remove(self, file: str) -> None:
         """Delete a file, where that is supported."""
@@ -79,7 +79,7 @@ class StreamingTarget:
         self._uploader.upload_file(file)
 
     def has(self, file: str, size: int) -> bool:
-        """Not known; the note of an earlier upload counts."""
+        """Unknown here; the upload record decides."""
         return True
 
     def remove(self, file: str) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def require(path: Path) -> Path:
     """The path itself, or a skip that names it where it does not exist."""
     if not path.exists():
-        pytest.skip(f"{path} is not there")
+        pytest.skip(f"{path} does not exist")
     return path
 
 

@@ -6,7 +6,6 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,12 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = "elc_composer"
+LAYERS = (
+    "training", "analyze", "report", "callbacks", "evaluation", "figures", "data", "model_files", "checkpoints",
+    "optim", "model", "prepared", "common",
+)  # fmt: skip
+"""Folders in the order of docs/architecture.md: each imports only from those after it."""
+SHARED_WITH_PREPARATION = ("common", "evaluation.minimal_pairs", "prepared")
 WITHOUT_TRAINING = ("callbacks", "checkpoints", "data", "evaluation", "figures", "model_files", "optim", "prepared")
 
 
@@ -71,21 +76,23 @@ def test_libraries_do_not_import_the_training_run(folder: str) -> None:
             assert not name.startswith(f"{PACKAGE}.training"), f"{file.relative_to(ROOT)} imports {name}"
 
 
-def test_folders_do_not_import_each_other_in_circles() -> None:
+def test_folders_import_only_from_layers_below() -> None:
     folders = {path.name for path in (ROOT / PACKAGE).iterdir() if path.is_dir() and list(path.glob("*.py"))}
-    commands = {path.stem for path in (ROOT / PACKAGE).glob("*.py")} - {"__init__"}
-    graph: dict[str, set[str]] = {folder: set() for folder in folders}
-    for folder in folders:
+    assert folders == set(LAYERS)
+    for place, folder in enumerate(LAYERS):
+        allowed = {folder, *LAYERS[place + 1 :]}
         for file in files(f"{PACKAGE}/{folder}"):
             for name in imports(file):
-                other = folder_of(name) if name.startswith(f"{PACKAGE}.") else ""
-                assert other not in commands, f"{file.relative_to(ROOT)} imports the command {name}"
-                if other and other != folder:
-                    graph[folder].add(other)
-    try:
-        list(TopologicalSorter(graph).static_order())
-    except CycleError as error:
-        pytest.fail(f"folders import each other in a circle: {' -> '.join(error.args[1])}")
+                if name.startswith(f"{PACKAGE}."):
+                    assert folder_of(name) in allowed, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_preparation_imports_only_what_it_shares() -> None:
+    shared = tuple(f"{PACKAGE}.{name}" for name in SHARED_WITH_PREPARATION)
+    for file in files("streaming_prep"):
+        for name in imports(file):
+            if name.startswith(f"{PACKAGE}."):
+                assert name.startswith(shared) or f"{name}.".startswith(shared), f"{file.name} imports {name}"
 
 
 def test_tests_share_helpers_through_helper_modules() -> None:

@@ -160,8 +160,8 @@ class CheckpointWriter(Callback):
 
     def _way_out(self) -> str:
         steps = [step for each in self.folder.iterdir() if (step := step_of(each.name)) is not None]
-        start = f"continues after step {max(steps)}" if steps else "starts at step 0, since there is no checkpoint yet"
-        return f"; make room and give the same command again, which {start}"
+        start = f"resumes after step {max(steps)}" if steps else "starts at step 0, since there is no checkpoint yet"
+        return f"; free disk space and rerun the same command, which {start}"
 
     def _rotate(self, step: int) -> None:
         steps = {each.name: found for each in self.folder.iterdir() if (found := step_of(each.name)) is not None}

@@ -66,7 +66,8 @@ def read_metadata(folder: Path) -> Metadata:
             metadata = MetadataUnpickler(file).load()
     except ClassNotAllowed as error:
         raise DataError(
-            f"{path} holds more than a checkpoint's metadata and was refused, nothing of it was run: {one_line(error)}"
+            f"{path} holds more than a checkpoint's metadata and was rejected; none of its code was executed: "
+            f"{one_line(error)}"
         ) from error
     except Exception as error:  # a damaged pickle can raise any exception
         raise DataError(f"{path} cannot be read as a sharded checkpoint's metadata: {one_line(error)}") from error
@@ -78,7 +79,7 @@ def read_metadata(folder: Path) -> Metadata:
     except (AttributeError, TypeError):
         sound = False
     if not sound:
-        raise DataError(f"{path} is damaged: it does not say where the parts of the checkpoint are")
+        raise DataError(f"{path} is damaged: storage locations are missing")
     for name, _, _ in places:
         if Path(name).name != name:
             raise DataError(f"{path} names a file outside its folder, {name}")

@@ -124,7 +124,7 @@ class _Resolver:
         name, comma, default = text.partition(",")
         name = name.strip()
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{self._place(key)}'{key}': '{name}' is no name of an environment variable")
+            raise ConfigError(f"{self._place(key)}'{key}': '{name}' is not a valid environment variable name")
         source = f"${{{_ENVIRONMENT}{text}}}"
         if name in os.environ:
             return Scalar(os.environ[name], quoted=True, source=source)

@@ -91,7 +91,7 @@ class _Loader:
     def load(self, schema: type[Schema], overrides: Sequence[str]) -> Schema:
         if not self._path.exists():
             siblings = [file.name for file in self._path.parent.glob("[!.]*.yaml")]
-            raise ConfigError(f"{self._path}: there is no such config file{nearest(self._path.name, siblings)}")
+            raise ConfigError(f"{self._path}: the config file does not exist{nearest(self._path.name, siblings)}")
         document = parse_yaml(read_yaml_text(self._path), self._path)
         if not isinstance(document.tree, dict):
             raise ConfigError(f"{self._path}: a config is a mapping of keys, not a list or a single value")
@@ -165,7 +165,7 @@ class _Loader:
             entry = self._replaced(node[int(name)], _item_type(hint), rest, full_key, override)
             return [*node[: int(name)], entry, *node[int(name) + 1 :]]
         there = f"'{key}' has {len(node)} entries" if isinstance(node, list) else f"'{key}' is a single value"
-        raise ConfigError(f"override '{override}': there is no place for '{full_key}' in the config; {there}")
+        raise ConfigError(f"override '{override}': '{full_key}' cannot be set; {there}")
 
 
 def _value(override: str, hint: Any) -> Tree:

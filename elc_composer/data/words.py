@@ -1,4 +1,4 @@
-"""Words of raw text that one epoch of prepared data stands for, from the manifests of the streams."""
+"""Estimates the raw-text words of one epoch from the manifests of the streams."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ _open: weakref.WeakSet[Any] = weakref.WeakSet()
 def close_at_exit(loader: Closable) -> None:
     """Close the loader at interpreter exit, unless it is garbage by then. Call it when its workers have started.
 
-    Exit callbacks run in reverse order of registration, so the callback is registered anew for each loader. It must run
-    before those that are registered when torch is imported and when workers start (seen with torch 2.7.0 and 2.14):
+    Exit callbacks run in reverse order of registration, so the callback is registered again for each loader. It must
+    run before those that are registered when torch is imported and when workers start (seen with torch 2.7.0 and 2.14):
     torch marks the interpreter as exiting, after which a DataLoader no longer stops its workers; it then waits five
     seconds for each persistent worker; and multiprocessing sends SIGTERM to every worker and waits without end.
     """

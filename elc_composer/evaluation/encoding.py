@@ -126,7 +126,7 @@ def encode_pairs(
 def max_sentence_length(model: Any, tokenizer: Any) -> int | None:
     """Most tokens a sentence may have, special ones included: the smaller of the model's and the tokenizer's limit.
 
-    None where there is none: for models whose class says `takes_any_length`, whatever length their tokenizer cuts at.
+    None if unlimited: models whose class sets `takes_any_length`, regardless of the tokenizer's limit.
     """
     if getattr(unwrapped(model), "takes_any_length", False):
         return None

@@ -77,7 +77,7 @@ def load_whole(kind: Any, path: Path, **more: Any) -> torch.nn.Module:
     if missing:
         raise ConfigError(
             f"{path} lacks {len(missing)} parameters of {type(model).__name__}, such as {missing[0]}; they would be "
-            "random numbers: give a folder with the language model's head"
+            "initialized randomly: give a folder with the language model's head"
         )
     return model
 

@@ -95,7 +95,7 @@ def _check_vocabulary(model: nn.Module, sentences: EncodedSentences) -> None:
     largest = max(largest, sentences.mask_token_id)
     if isinstance(entries, int) and largest >= entries:
         raise ConfigError(
-            f"the tokenizer gives token {largest}, but the model has {entries} entries: they do not belong together"
+            f"the tokenizer gives token {largest}, but the model has {entries} entries; use the model's own tokenizer"
         )
 
 

@@ -60,7 +60,7 @@ def masked_keys(mask: Tensor) -> Tensor:
 def apply_mask(scores: Tensor, mask: Tensor | None) -> Tensor:
     """Scores `[B, heads, T, T]` with the mask added, and a number at masked keys whose exponential is 0.
 
-    That number is finite, so that a row without any key is no row of NaN, and half of the lowest one, so that other
+    That number is finite, so that a fully masked row does not become NaN, and half of the lowest one, so that other
     terms can still be added in float16; see `without_keys` for such rows.
     """
     if mask is None:

@@ -93,9 +93,9 @@ class ElcConfig(PretrainedConfig):
         **kwargs: Any,
     ) -> None:
         if layer_mixing not in MIXING_RULES:
-            raise ValueError(f"layer_mixing '{layer_mixing}' is none of {', '.join(MIXING_RULES)}")
+            raise ValueError(f"layer_mixing is '{layer_mixing}'; it must be one of {', '.join(MIXING_RULES)}")
         if kernels not in KERNELS:
-            raise ValueError(f"kernels '{kernels}' is none of {', '.join(KERNELS)}")
+            raise ValueError(f"kernels is '{kernels}'; it must be one of {', '.join(KERNELS)}")
         sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": intermediate_size}
         counts = {"num_hidden_layers": num_hidden_layers, "num_attention_heads": num_attention_heads}
         for name, number in {**sizes, **counts}.items():

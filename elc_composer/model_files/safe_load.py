@@ -55,7 +55,7 @@ def load_torch_file(path: Path, allowed: Iterable[type] = (), ignore_other_class
         foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
         if foreign:
             raise DataError(
-                f"{path} holds more than weights ({foreign[1]}) and was refused; nothing of it was run"
+                f"{path} holds more than weights ({foreign[1]}) and was rejected; none of its code was executed"
             ) from error
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,7 +1,6 @@
 """Lists a run's events: stages, restarts, faults and checkpoints.
 
-Restarts, faults and the end come from `events.jsonl`; a folder without that file shows no restarts except where its
-metrics step back.
+Restarts, faults and the end come from `events.jsonl`. Overwritten steps of the metrics are noted beside them.
 """
 
 from __future__ import annotations

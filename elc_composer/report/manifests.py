@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from elc_composer.common.json_files import read_json
+from elc_composer.prepared.layout import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ def _read(folder: str, location: str) -> Manifest:
     if "://" in folder:
         return Manifest(location, problem="The data are remote; the report reads local manifests only.")
     try:
-        content = read_json(Path(folder) / "manifest.json")
+        content = read_json(Path(folder) / MANIFEST)
     except ValueError as error:  # a DataError, or Python's ValueError for a path with a null byte
         return Manifest(location, problem=f"{error}.")
     if not _has_shape(content):
-        return Manifest(location, problem=f"{Path(folder) / 'manifest.json'} has an unexpected structure.")
+        return Manifest(location, problem=f"{Path(folder) / MANIFEST} has an unexpected structure.")
     return Manifest(location, content)
 
 

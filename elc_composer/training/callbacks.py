@@ -83,7 +83,7 @@ class CallbacksConfig:
 
 def build_monitors(config: CallbacksConfig, run_folder: Path) -> list[Callback]:
     """Build the callbacks that are on; monitors with the default folder write into the run folder."""
-    # First, as its docstring asks.
+    # First: W&B and the metrics file take no values for a step after those of the next one.
     callbacks: list[Callback] = [StepMetrics()] if config.step_metrics else []
     if config.data_wait_monitor is not None:
         callbacks.append(config.data_wait_monitor)

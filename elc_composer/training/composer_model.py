@@ -121,6 +121,6 @@ def label_positions(batch: Batch) -> Tensor:
 def is_layer(module: nn.Module) -> bool:
     """True for a transformer layer, the unit of sharding and activation checkpointing.
 
-    The tied embedding is no unit of its own: it stays with the root module.
+    The tied embedding is not wrapped separately: it stays with the root module.
     """
     return isinstance(module, ElcLayer)

@@ -10,7 +10,7 @@ from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, Tensor
 from composer.utils import dist
 
 from elc_composer.callbacks.metrics_file import MetricsFile
-from elc_composer.common.errors import ConfigError
+from elc_composer.common.errors import ConfigError, one_line
 from elc_composer.common.intervals import parse_interval
 from elc_composer.common.run_folder import LOG, METRICS, TENSORBOARD
 from elc_composer.training.tracking import wandb_run_id
@@ -111,5 +111,5 @@ def build_loggers(
                 )
             )
     except ImportError as error:
-        raise ConfigError(f"loggers: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"loggers: {one_line(error)}") from error
     return loggers

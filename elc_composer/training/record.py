@@ -88,13 +88,11 @@ def _read_skipped(path: Path) -> set[int]:
     try:
         return set(_steps(read_json(path), path))
     except DataError as error:
-        raise DataError(
-            f"{error}; it must be a list of the steps that were left out, which events.jsonl names: write them into it"
-        ) from None
+        raise DataError(f"{error}; it must be a JSON list of the skipped steps; copy them from events.jsonl") from None
 
 
 def _steps(value: Any, path: Path) -> list[int]:
-    # type() rather than isinstance(): JSON's true is no step.
+    # type() rather than isinstance(): bool is a subclass of int.
     if not isinstance(value, list) or not all(type(step) is int and step >= 0 for step in value):
         raise DataError(f"{path} is damaged")
     return value
@@ -118,4 +116,4 @@ def write_skipped(folder: Path, skipped: set[int]) -> None:
 
 def _not_written(folder: Path, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or one_line(error)
-    return DataError(f"{folder} cannot be written: {reason}; correct that and run the same command again")
+    return DataError(f"{folder} cannot be written: {reason}; correct that and rerun the same command")

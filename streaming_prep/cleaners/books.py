@@ -37,7 +37,7 @@ def stories(lines: Iterable[str]) -> Iterator[str]:
 
 
 def stories_may_cut(previous: str, following: str) -> bool:
-    """After a blank raw line: `stories` counts lines anew."""
+    """After a blank raw line: `stories` restarts its line count."""
     return not previous.strip()
 
 

@@ -16,7 +16,8 @@ _INNER_OPENING = "([{"
 _CURRENCIES = "$£€"
 
 # First a class of single characters: the search skips everything else quickly. A superset of the places where a rule
-# acts; `_act` decides, since no expression says `isupper`, `isalpha` and `isnumeric`.
+# acts; `_act` decides, since regular expressions have no equivalent of `isupper`, `isalpha` and
+# `isnumeric`.
 _PLACE = re.compile(
     r" (?:(?=[.;:?!…,’)\]}%])|(?<=[(\[{$£€].))"
     r"|[.?!…’,;:)\]}%](?:(?=[^\W_]|[‘(\[{])|(?<=.\.\.\.)(?=[^ ]))"
@@ -98,7 +99,7 @@ def space_quotes(text: str) -> str:
             following = " " + following
             changes += 1
         spaced.append(following)
-    # So many changes say that opening and closing marks were taken for each other.
+    # This many changes indicate swapped opening and closing quotes.
     if changes > 2 and 3 * changes > 2 * quotes:
         return text
     return "".join(spaced)

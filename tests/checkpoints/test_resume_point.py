@@ -56,7 +56,7 @@ HARMS = {
     "index cut": ".metadata cannot be read",
     "no file": ".distcp is missing",
     "file cut": r".distcp has [\d,]+ of [\d,]+ bytes",
-    "foreign index": "nothing of it was run",
+    "foreign index": "none of its code was executed",
 }
 
 

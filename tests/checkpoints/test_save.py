@@ -82,7 +82,7 @@ def test_full_disk_gives_one_line_and_keeps_the_previous_checkpoint(
         written(content, file, **options)
 
     monkeypatch.setattr(save.torch, "save", full)
-    with pytest.raises(DataError, match=r"ba4-rank0.pt cannot be written: No space left; make room .* after step 2"):
+    with pytest.raises(DataError, match=r"ba4-rank0.pt cannot be written: No space left; free .* after step 2"):
         run(CheckpointWriter(tmp_path, "2ba"))
     assert names(tmp_path) == {"ba2-rank0.pt"}
     point = find_resume_point(CheckpointsConfig(save_folder=str(tmp_path)))
@@ -98,7 +98,7 @@ def test_full_device_gives_one_line(tmp_path: Path) -> None:
         half.mkdir()
         (half / "ba2-rank0.pt").symlink_to("/dev/full")
 
-    with pytest.raises(DataError, match=r"No space left on device; make room .* starts at step 0"):
+    with pytest.raises(DataError, match=r"No space left on device; free disk space .* starts at step 0"):
         run(CheckpointWriter(tmp_path, "2ba", checks=[fill_disk]), steps=2)
     assert not names(tmp_path)
 

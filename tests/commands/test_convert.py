@@ -340,7 +340,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(place: str, tmp_path: Path) -> 
         source = write_folder(tmp_path / "hub", state)  # type: ignore[arg-type]
     else:
         source = write_training_file(tmp_path / "model.bin", state)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"more than weights \([\w.]*exec\) and was refused"):
+    with pytest.raises(DataError, match=r"more than weights \([\w.]*exec\) and was rejected"):
         read_published(source, Hints(layer_mixing="base", num_attention_heads=2))
     assert not (tmp_path / "witness").exists()
 

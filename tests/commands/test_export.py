@@ -189,7 +189,7 @@ def test_code_in_a_checkpoint_is_not_run(trained: tuple[Path, ElcForMaskedLM], t
 
 def test_hostile_metadata_of_a_sharded_checkpoint_is_not_run(tmp_path: Path) -> None:
     (tmp_path / ".metadata").write_bytes(pickle.dumps(Intruder(tmp_path / "witness")))
-    with pytest.raises(DataError, match=r"refused, nothing of it was run: builtins\.exec"):
+    with pytest.raises(DataError, match=r"rejected; none of its code was executed: builtins\.exec"):
         read_trainer_checkpoint(tmp_path, ElcConfig())
     assert not (tmp_path / "witness").exists()
 

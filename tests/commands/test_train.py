@@ -123,9 +123,9 @@ def test_bad_input_leaves_the_caller_s_signals_and_shows_no_secret(
 @pytest.mark.parametrize(
     ("end", "code", "said"),
     [
-        (SystemExit(130), 130, "interrupted; run the same command again"),  # what Composer makes of Ctrl-C
+        (SystemExit(130), 130, "interrupted; rerun the same command"),  # what Composer makes of Ctrl-C
         (SystemExit(143), 143, ""),
-        (Unreachable("s3://b/x does not answer"), 1, "does not answer; run the same command again"),
+        (Unreachable("s3://b/x does not answer"), 1, "does not answer; rerun the same command"),
         (DataError("s3://b/x is damaged"), 2, "error: s3://b/x is damaged\n"),
     ],
     ids=["interrupted", "terminated", "unreachable", "damaged"],

@@ -95,7 +95,7 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
         load_strict(Bike, tmp_path / "bikes.yaml")
     (tmp_path / "bike.yaml").rename(tmp_path / ".hidden.yaml")
     for missing in (tmp_path / "bikes.yaml", tmp_path / "nowhere" / "bikes.yaml"):
-        with pytest.raises(ConfigError, match=r"bikes\.yaml: there is no such config file$"):
+        with pytest.raises(ConfigError, match=r"bikes\.yaml: the config file does not exist$"):
             load_strict(Bike, missing)
 
 

@@ -232,7 +232,7 @@ def test_tokenizer_of_another_model_is_refused(
 ) -> None:
     tiny_bert(20).save_pretrained(model_folder)
     assert main(arguments(tmp_path, model_folder)) == 2
-    assert "the model has 20 entries: they do not belong together" in capsys.readouterr().err
+    assert "the model has 20 entries; use the model's own tokenizer" in capsys.readouterr().err
 
 
 def test_output_path_is_checked_before_scoring(

@@ -187,7 +187,7 @@ def test_half_a_character_in_a_row_is_named_or_taken_out(tmp_path: Path) -> None
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "fine \\ud83d\\ude42"}\n{"text": "half \\ud83d"}\n')
     (chunk,) = scan(path, CLEANERS["none"].may_cut, "strict").chunks
-    with pytest.raises(DataError, match=r"a\.jsonl:2: half a character.*--errors"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: an unpaired surrogate.*--errors"):
         read_texts(path, chunk, "jsonl", "strict")
     assert read_texts(path, chunk, "jsonl", "replace") == [["fine \U0001f642"], ["half \ufffd"]]
     assert read_texts(path, chunk, "jsonl", "ignore") == [["fine \U0001f642"], ["half "]]

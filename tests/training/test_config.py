@@ -56,7 +56,7 @@ def test_wrong_keys_and_values_are_named(override: str, parts: list[str]) -> Non
 
 
 def test_model_settings_are_checked_by_the_model() -> None:
-    with pytest.raises(ConfigError, match="layer_mixing 'bose' is none of base, zero"):
+    with pytest.raises(ConfigError, match="layer_mixing is 'bose'; it must be one of base, zero"):
         describe_run(load_config(ROOT / "yamls" / "elc_strict.yaml", ["model.layer_mixing=bose"]))
 
 

@@ -234,7 +234,7 @@ def test_two_ranks_roll_back_together(runs: Runs) -> None:
 
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(runs: Runs, alone: Runs) -> None:
     assert runs(fault(6, "saving", "full")) == [2]
-    assert "ba6-rank0.pt cannot be written: No space left on device; make room and give" in runs.output
+    assert "ba6-rank0.pt cannot be written: No space left on device; free disk space and rerun" in runs.output
     assert "Traceback" not in runs.output
     assert runs.checkpoints == {"ba4-rank0.pt"}
     assert runs() == [0]

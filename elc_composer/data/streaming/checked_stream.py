@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -29,7 +28,7 @@ from elc_composer.common.storage import (
     is_transient,
     retry,
 )
-from elc_composer.prepared.index_safety import check_shards
+from elc_composer.prepared.index_safety import read_shards
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +81,8 @@ class CheckedStream(Stream):
         """
         # True turns Streaming's own check off; ours is stricter and also runs before a shard is opened.
         shards = retry(lambda: super(CheckedStream, self).get_shards(world, True), START_PATIENCE)
-        check_shards(self.source, json.loads(Path(self.local, self.split, get_index_basename()).read_text())["shards"])
+        index = Path(self.local, self.split, get_index_basename())
+        read_shards(self.source, index.read_bytes())
         return shards
 
     def set_up_local(self, shards: list[Reader], cache_usage_per_shard: NDArray[np.int64]) -> None:

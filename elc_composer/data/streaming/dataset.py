@@ -97,8 +97,9 @@ class SegmentDataset(StreamingDataset):
                 check_cache_limit(self, workers)
         except BaseException as error:
             self._cache_folders.release()
-            told = isinstance(error, (ConfigError, DataError))
-            if isinstance(error, ValueError) and not told and options.get("cache_limit") and "ache" in str(error):
+            is_own_error = isinstance(error, (ConfigError, DataError))
+            # Streaming 0.13.0: "Minimum cache usage (... bytes) is larger than the cache limit (... bytes)".
+            if isinstance(error, ValueError) and not is_own_error and "cache limit" in str(error).lower():
                 raise ConfigError(f"data.cache_limit is too small: {error}") from error
             raise
         self.device_batch_size = batch_size
