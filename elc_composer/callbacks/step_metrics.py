@@ -27,7 +27,7 @@ class StepMetrics(Callback):
     +----------------------------------+-------------------------------------------------------------------------------+
     | ``data/epochs``                  | Passes over the training data so far, fractions included, over all stages     |
     +----------------------------------+-------------------------------------------------------------------------------+
-    | ``data/words``                   | Estimated words seen: epochs times `words_per_epoch`; not logged without it   |
+    | ``data/words``                   | Estimated words seen over all stages; not logged without `words_per_epoch`    |
     +----------------------------------+-------------------------------------------------------------------------------+
 
     Composer's own training metrics make the host wait for the device in every step. Here hits and labels are counted on
@@ -37,6 +37,8 @@ class StepMetrics(Callback):
     Batches are dicts with `input_ids` `[B, T]` and `labels` `[B, T]` (-100: no label), model outputs have `logits` for
     all positions, for those in the batch's `masked_positions` `[M]`, or for the labelled ones.
 
+    `words_per_epoch` is the words of an epoch of the present training data; set it again when they change.
+
     Place it before other callbacks: the step has been counted when it logs, and loggers such as `MetricsFile` and W&B
     take no values for a step after those of the next one.
     """
@@ -45,6 +47,7 @@ class StepMetrics(Callback):
         self.words_per_epoch = words_per_epoch
         self._counts: Tensor | None = None
         self._epochs: float | None = None
+        self._words = 0.0
 
     def before_train_batch(self, state: State, logger: Logger) -> None:
         """Start counting; also where automatic microbatching repeats a batch that did not fit into memory."""
@@ -83,16 +86,17 @@ class StepMetrics(Callback):
             self._epochs += 1 / batches
             metrics["data/epochs"] = self._epochs
             if self.words_per_epoch is not None:
-                metrics["data/words"] = self._epochs * self.words_per_epoch
+                self._words += self.words_per_epoch / batches
+                metrics["data/words"] = self._words
         logger.log_metrics(metrics, step=int(state.timestamp.batch) - 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epochs seen."""
-        return {"epochs": self._epochs}
+        """The epochs and words seen."""
+        return {"epochs": self._epochs, "words": self._words}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue the count of epochs."""
-        self._epochs = state["epochs"]
+        """Continue the counts."""
+        self._epochs, self._words = state["epochs"], state["words"]
 
 
 def _labels_of(logits: Tensor, batch: Mapping[str, Any]) -> Tensor:

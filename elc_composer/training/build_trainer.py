@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 from composer import Algorithm, Callback, DataSpec, Evaluator, Trainer
 from composer.algorithms import GradientClipping
@@ -113,6 +114,13 @@ def build_callbacks(
     return [SeededSteps(run.config.seed), *monitors, preemption, *([] if saver is None else [saver])]
 
 
+def count_words(callbacks: Iterable[Callback], run: Run, data: DataSpec) -> None:
+    """Tell the step metrics the words of an epoch of `data`, the training data of a stage."""
+    for callback in callbacks:
+        if isinstance(callback, StepMetrics) and isinstance(data.dataloader, WholeEpochLoader):
+            callback.words_per_epoch = words_per_epoch(run.config.data, data.dataloader.dataset)
+
+
 def build_algorithms(run: Run) -> list[Algorithm]:
     """Build gradient clipping and the gradient-norm log; Composer runs the last algorithm first after a batch."""
     clip = run.config.gradient_clip_norm
@@ -127,9 +135,7 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
     evaluators = build_evaluators(run)
     optimizer = build_optimizer(model, config.optimizer)
     tracked = config.loggers.tensorboard or config.loggers.wandb is not None or config.loggers.mlflow is not None
-    for callback in callbacks:
-        if isinstance(callback, StepMetrics) and isinstance(data.dataloader, WholeEpochLoader):
-            callback.words_per_epoch = words_per_epoch(config.data, data.dataloader.dataset)
+    count_words(callbacks, run, data)
     describe = [RunDescription(to_yaml(config), model.num_parameters())] if tracked else []
     if config.parallelism.activation_checkpointing and config.parallelism.strategy is Strategy.ddp:
         checkpoint_layers(model, is_layer)

@@ -14,7 +14,13 @@ from elc_composer.callbacks import BadLoss, LossGuard, Preemption
 from elc_composer.callbacks.loss_guard import OnBadLoss
 from elc_composer.common.errors import DataError
 from elc_composer.data.loader import WholeEpochLoader
-from elc_composer.training.build_trainer import build_callbacks, build_saver, build_train_data, build_trainer
+from elc_composer.training.build_trainer import (
+    build_callbacks,
+    build_saver,
+    build_train_data,
+    build_trainer,
+    count_words,
+)
 from elc_composer.training.checks import check_devices, check_run_folder
 from elc_composer.training.config import RunConfig
 from elc_composer.training.events import EventLog
@@ -79,6 +85,7 @@ def _train_once(run: Run, preemption: Preemption, events: EventLog, skipped: set
                 break
             close_loader(data)
             data = build_train_data(run, stage)
+            count_words(trainer.state.callbacks, run, data)
             enter_stage(trainer)
             note_stage(stage, events)
             fit_stage(trainer, stage, data)

