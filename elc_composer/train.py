@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_intermixed_args(arguments)
     preemption = Preemption()
     try:
+        refuse_addresses({"config": options.config})
         config = load_config(options.config, options.overrides)
         refuse_addresses({"run_folder": config.run_folder})
         join_process_group(get_device(None), config.parallelism.dist_timeout)

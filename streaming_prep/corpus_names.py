@@ -17,6 +17,16 @@ _COUNTER_SUFFIX = re.compile(r"(?i)[-_. ](?:(?:part|shard|chunk)[-_. ]?\d+|\d+[-
 _VARIANT_SUFFIX = re.compile(r"(?i)(?:[-_. ]?\d+[mk]|[-_. ]?\(\d+\)|[-_. ]copy)$")
 """Sizes (`childes_10M`) and copies (`childes (1)`) of a corpus."""
 
+_VERSION_WORDS = {
+    "train", "dev", "copy", "of", "old", "new", "clean", "cleaned", "original", "raw", "fixed", "final", "backup",
+}  # fmt: skip
+_OTHER_SPELLINGS = {
+    "opensubtitles": "open_subtitles",
+    "subtitles": "open_subtitles",
+    "childrens_stories": "children_stories",
+    "children_s_stories": "children_stories",
+}
+
 
 def corpus_name(stem: str) -> str:
     """The corpus of a file name without its split: `cbt.part1` is cbt. Unknown names are returned unchanged."""
@@ -46,10 +56,10 @@ def check_used_once(files: Iterable[tuple[str, str, Path]]) -> None:
     for corpus, split, path in files:
         if (first := targets.setdefault(path.resolve(), path)) is not path:
             raise DataError(f"{first} and {path} are the same file; give --corpus folders that do not overlap")
-        known = known_corpus(corpus)
+        known = known_corpus(corpus) or _version_of(corpus)
         if known is not None or path.suffix == f".{split}":
             groups.setdefault((known or corpus, split), []).append(path)
-    repeated = {key: paths for key, paths in groups.items() if len(_without_counters(paths)) > 1}
+    repeated = {key: paths for key, paths in groups.items() if not _are_parts(paths)}
     if repeated:
         listed = "; ".join(f"{corpus} ({split}) as {name_files(paths)}" for (corpus, split), paths in repeated.items())
         raise DataError(
@@ -65,8 +75,26 @@ def repeated_names(files: Iterable[tuple[str, str, Path]]) -> list[list[Path]]:
     for corpus, split, path in files:
         if known_corpus(corpus) is None:
             groups.setdefault((corpus, split), []).append(path)
-    return [paths for paths in groups.values() if len(_without_counters(paths)) > 1]
+    return [paths for paths in groups.values() if not _are_parts(paths)]
 
 
-def _without_counters(paths: Iterable[Path]) -> set[str]:
-    return {_COUNTER.sub("#", os.path.abspath(path)) for path in paths}
+def _version_of(name: str) -> str | None:
+    """The known corpus that `name` is a version of by its words (`train_childes`, `childes - old`), None for others.
+
+    Such a file has no cleaner of its own; it only must not be read beside the corpus.
+    """
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+    while words and (words[-1] in _VERSION_WORDS or re.fullmatch(r"v?\d+[mk]?|copy\d+", words[-1])):
+        words.pop()
+    while words and words[0] in _VERSION_WORDS:
+        words.pop(0)
+    plain = "_".join(words)
+    return known_corpus(_OTHER_SPELLINGS.get(plain, plain))
+
+
+def _are_parts(paths: Iterable[Path]) -> bool:
+    """True if the paths differ only in a counter, and no two have the same number."""
+    full = [os.path.abspath(path) for path in paths]
+    templates = {_COUNTER.sub(lambda match: re.sub(r"\d+", "#", match[0]), path) for path in full}
+    numbers = {tuple(int(number) for number in re.findall(r"\d+", " ".join(_COUNTER.findall(path)))) for path in full}
+    return len(templates) == 1 and len(numbers) == len(full)

@@ -19,7 +19,9 @@ SCHEMES = ("s3", "gs", "oci", "azure", "azure-dl", "hf")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://")
 # A single slash or none after the colon: what is left of an address when a slash is forgotten or pathlib has read it.
 _MISTYPED = re.compile(
-    r"\s*(s3|s3a|s3n|gs|gcs|oci|azure|azure-dl|hf|abfs|abfss|wasb|wasbs|dbfs|alipan|sftp|ftp|http|https|file):", re.I
+    r"\s*(?:(?:s3|s3a|s3n|gs|gcs|oci|azure|azure-dl|hf|abfs|abfss|wasb|wasbs|dbfs|alipan|sftp|ftp|http|https|file):"
+    r"|[A-Za-z][A-Za-z0-9+.-]*:/)",
+    re.I,
 )
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OCI_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9_-]+)?")  # bucket@namespace, as Streaming takes it

@@ -19,7 +19,8 @@ EXAMPLES = {
     TimeUnit.SECOND: "600sec",
     TimeUnit.DURATION: "0.1dur",
 }
-_TIME = re.compile(r"([0-9][0-9_]{0,30}(?:\.[0-9]{1,30})?)(ba|ep|sp|tok|sec|dur)")
+_NUMBER = r"(?:0|[1-9][0-9]{0,17}|[1-9][0-9]{0,2}(?:_[0-9]{3}){1,5})(?:\.[0-9]{1,30})?"
+_TIME = re.compile(rf"({_NUMBER})(ba|ep|sp|tok|sec|dur)")
 
 
 def parse_interval(text: str, key: str, units: Sequence[TimeUnit] = UNITS) -> Time:

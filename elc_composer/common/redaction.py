@@ -14,6 +14,12 @@ _VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
 _LOGIN = re.compile(r"://(?:[^/\s@]+|[^/\s@:]+:(?!\d+/)[^\s@]*)@")
 
 
+# The same with a slash too few, as a shell, pathlib or a typing mistake leaves it.
+_MISTYPED_LOGIN = re.compile(
+    r"\s*(?:(?:s3|gs|oci|azure|azure-dl|hf|https?):|[A-Za-z][A-Za-z0-9+.-]*:/)(?!/)[^\s@]*@", re.I
+)
+
+
 def hide(text: str, written: Iterable[str]) -> str:
     """A message without the values of the environment variables that a config names.
 
@@ -45,7 +51,7 @@ def refuse_logins(resolved: Any) -> None:
         ConfigError: with the key, without the value.
     """
     for key, value in leaves(resolved):
-        if isinstance(value, str) and _LOGIN.search(value):
+        if isinstance(value, str) and (_LOGIN.search(value) or _MISTYPED_LOGIN.match(value)):
             raise ConfigError(
                 f"'{key}' is an address with a user name or password in it; set the environment variables "
                 "of the service instead (AWS_ACCESS_KEY_ID, MLFLOW_TRACKING_USERNAME, ...)"

@@ -134,6 +134,8 @@ def _with_full_key(message: str, key: str, fields: list[str]) -> str:
     first_word = message.split(maxsplit=1)[0]
     if not key or first_word.startswith(f"{top}.") or first_word == f"{top}:":
         return message
+    if first_word == f"{last}:":
+        return f"{key}{message.removeprefix(last)}"
     if first_word.startswith(f"{last}."):
         return f"{key.removesuffix(last)}{message}"
     return f"{key}.{message}" if first_word in fields else f"{key}: {message}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from streaming.base.hashing import is_hash
@@ -10,6 +11,8 @@ from streaming.base.util import bytes_to_int
 
 from elc_composer.common.addresses import is_address, parse_optional_address
 from elc_composer.common.errors import ConfigError
+
+_SIZE = re.compile(r"(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,9})?(?:b|kb|mb|gb|tb|pb)", re.IGNORECASE)
 
 
 @dataclass
@@ -147,11 +150,9 @@ class DataConfig:
                 "first must be at least 0 and below the second, or retries of storage count as a hanging worker"
             )
         if self.cache_limit is not None:
-            try:
-                size = bytes_to_int(self.cache_limit)
-            except (ValueError, AttributeError) as error:
-                raise ConfigError(f"data.cache_limit is {self.cache_limit!r}; use a size such as 20gb") from error
-            if size <= 0:
+            if _SIZE.fullmatch(self.cache_limit) is None:
+                raise ConfigError(f"data.cache_limit is {self.cache_limit!r}; use a size such as 20gb")
+            if bytes_to_int(self.cache_limit) <= 0:
                 raise ConfigError(f"data.cache_limit is {self.cache_limit!r}; use a size above 0, or null for no limit")
 
 

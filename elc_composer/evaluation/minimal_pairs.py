@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -53,7 +54,7 @@ def read_minimal_pairs(location: str | Path) -> list[MinimalPair]:
         with tempfile.TemporaryDirectory(prefix="minimal_pairs_") as folder:
             return _checked(_from_mds(Path(folder), remote=str(location)), str(location))
     path = Path(location)
-    if not str(location) or not path.exists():
+    if not str(location) or not _exists(path):
         raise DataError(
             f"{str(location) or 'an empty path'} does not exist: give a JSONL file, a folder with JSONL files or an "
             "MDS folder"
@@ -65,12 +66,30 @@ def read_minimal_pairs(location: str | Path) -> list[MinimalPair]:
 
 
 def _jsonl_files(root: Path) -> list[Path]:
-    found = [file for file in sorted(root.rglob("*.jsonl")) if not _is_hidden(file.relative_to(root))]
+    found: list[Path] = []
+    entered: set[tuple[int, int]] = set()
+    # Path.rglob silently skips linked folders.
+    for place, folders, names in os.walk(root, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in entered:  # a link to a folder that contains it
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        entries = [Path(place, name) for name in [*folders, *names] if name.lower().endswith(".jsonl")]
+        found += [entry for entry in entries if not _is_hidden(entry.relative_to(root))]
+    found.sort()
     for file in found:
         if not file.is_file():
             kind = "a directory" if file.is_dir() else "a link without a target or a special file"
             raise DataError(f"{file} is {kind}; {EXPECTED}: remove or rename it")
     return found
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _is_hidden(path: Path) -> bool:

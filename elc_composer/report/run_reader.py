@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from elc_composer.common import run_folder
-from elc_composer.common.errors import DataError, one_line
+from elc_composer.common.errors import ConfigError, DataError, one_line
+from elc_composer.common.typed_values import untyped
+from elc_composer.common.yaml_text import parse_yaml
 from elc_composer.report.manifests import Manifest, read_manifests
 from elc_composer.report.recorded_events import RecordedEvent, read_events
 from elc_composer.report.series import Series, as_series
@@ -143,10 +142,9 @@ def read_config(path: Path) -> tuple[dict[str, Any], str]:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or one_line(error)})") from None
     try:
-        config = yaml.safe_load(text) or {}
-        # Rejects what YAML allows but no page can show: aliases that contain themselves, integers of 5,000 digits.
-        json.dumps(config, default=str, skipkeys=True)
-    except Exception as error:  # PyYAML raises IndexError, AttributeError and others for invalid scalars
+        # Limits the depth and the number of values, which aliases could multiply without end.
+        config = untyped(parse_yaml(text, path).tree) or {}
+    except ConfigError as error:
         raise DataError(f"{path} is not valid YAML ({one_line(error)})") from None
     if not isinstance(config, dict):
         raise DataError(f"{path} is not a mapping of keys to values")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from elc_composer.report.step_records import is_number
+
+LARGEST = 1e300
+"""Magnitude from which a value counts as infinite: axes cannot span more."""
 
 
 @dataclass
@@ -31,5 +33,5 @@ def as_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
                 series = found.setdefault(key, Series())
                 series.steps.append(row["step"])
                 # MetricsFile writes null; other writers put NaN and Infinity into their lines
-                series.values.append(float(value) if value is not None and math.isfinite(value) else None)
+                series.values.append(float(value) if value is not None and abs(value) < LARGEST else None)
     return {key: series for key, series in found.items() if series.last() is not None or key.startswith("loss")}

@@ -54,6 +54,8 @@ def check_callbacks(config: RunConfig) -> None:
         ConfigError: naming the key.
     """
     guard, monitors = config.callbacks.loss_guard, config.callbacks
+    for name in ("layer_weight_monitor", "weight_distribution_monitor", "mixed_input_monitor", "loss_guard"):
+        refuse_addresses({f"callbacks.{name}.folder": getattr(getattr(monitors, name), "folder", None)})
     if monitors.optimizer_monitor is not None and config.parallelism.strategy is not Strategy.ddp:
         raise ConfigError(
             "callbacks.optimizer_monitor reports per-rank shards under FSDP, not global norms; use "

@@ -16,6 +16,7 @@ from elc_composer.data import DataConfig, MaskingConfig, StreamConfig, build_tra
 from elc_composer.evaluation.minimal_pairs import read_minimal_pairs
 from elc_composer.prepared import fast_tokenizer
 from elc_composer.report import __main__ as report
+from elc_composer.training.checks import check_callbacks
 from elc_composer.training.config import load_config
 from streaming_prep import cli
 from streaming_prep.toy import __main__ as toy
@@ -173,3 +174,31 @@ def test_an_endpoint_with_a_password_is_refused(
         monkeypatch.setenv("S3_ENDPOINT_URL", endpoint)
         line = refusal(cli.main, ["verify", "s3://bucket/data"], capsys)
         assert "S3_ENDPOINT_URL must be http" in line
+
+
+@pytest.mark.parametrize("place", ["s3://me:hunter2@bucket/run.yaml", "ss3://me:hunter2@bucket/run.yaml"])
+def test_a_config_file_is_local(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        train.main([place])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert "is an address; give a local path" in err
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize("place", [f"{start}me:hunter2@bucket/run" for start in ("ss3:/", "s3:/", "s3:")])
+@pytest.mark.parametrize("key", ["tokenizer", "run_name", "callbacks.layer_weight_monitor.folder"])
+def test_a_login_is_refused_though_a_slash_is_missing(key: str, place: str) -> None:
+    with pytest.raises(ConfigError, match="user name or password") as refusal:
+        load_config(ROOT / "yamls" / "quickstart.yaml", [f"{key}={place}"])
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [f"callbacks.{name}.folder" for name in ("layer_weight_monitor", "mixed_input_monitor", "loss_guard")],
+)
+def test_folders_of_monitors_are_local(key: str) -> None:
+    config = load_config(ROOT / "yamls" / "quickstart.yaml", [f"{key}=s3://bucket/run"])
+    with pytest.raises(ConfigError, match=f"{key}: s3://bucket/run is an address; give a local path"):
+        check_callbacks(config)

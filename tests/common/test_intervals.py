@@ -1,3 +1,5 @@
+"""Time strings: strict parsing, units, error messages."""
+
 from __future__ import annotations
 
 import pytest
@@ -7,6 +9,7 @@ from elc_composer.common.errors import ConfigError
 from elc_composer.common.intervals import parse_interval
 
 WRONG = ["", "often", "5", "5.5ba", "infdur", "nandur", "0ba", "-5ba", "1.5dur", "5 ba", "5BA", "ba", "1e3ba", "5ba5ba"]
+WRONG += ["007ba", "1__0ba", "1_ba", "9" * 23 + "ba"]
 WRONG += ["5it", "5ms", "5secs", "٣ba", "9" * 5000 + "ba", "0.0dur", "1__ba5", "1ba\n1ba"]
 
 

@@ -306,7 +306,7 @@ def test_samples_that_an_epoch_leaves_out_are_reported(
 def test_canonical_nodes_that_leave_no_batch_are_named(tmp_path: Path) -> None:
     write_split(tmp_path, 50)
     with pytest.raises(
-        DataError, match=r"50 samples an epoch, of which 0 can be used \(data\.num_canonical_nodes is 64.*48"
+        DataError, match=r"50 samples an epoch, of which 0 can be used \(data\.num_canonical_nodes is 64.* to 50"
     ):
         build(local(tmp_path, num_canonical_nodes=64))
     assert len(epochs(build(local(tmp_path, num_canonical_nodes=48)), 1)) == 6

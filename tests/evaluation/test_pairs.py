@@ -131,3 +131,19 @@ def test_damaged_index_of_an_mds_folder_is_named(tmp_path: Path, index: str, mes
     with pytest.raises(DataError, match=message) as raised:
         read_minimal_pairs(tmp_path / "mds")
     assert "\n" not in str(raised.value)
+
+
+def test_linked_folders_and_upper_case_suffixes_are_read(tmp_path: Path) -> None:
+    pair = '{"sentence_good": "a b", "sentence_bad": "b a", "UID": "%s", "pair_id": 0, "linguistics_term": "x"}\n'
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "one.jsonl").write_text(pair % "one")
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "TWO.JSONL").write_text(pair % "two")
+    (tmp_path / "pairs" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pairs" / "circle").symlink_to(tmp_path / "pairs")
+    assert sorted(pair.paradigm for pair in read_minimal_pairs(tmp_path / "pairs")) == ["one", "two"]
+
+
+def test_error_for_a_path_that_is_too_long() -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        read_minimal_pairs("x" * 5000)

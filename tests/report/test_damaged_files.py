@@ -154,8 +154,6 @@ def deny(monkeypatch: pytest.MonkeyPatch, denied: Path) -> None:
     "config",
     [
         "a: " + NESTED,
-        f"max_steps: 0x{'f' * 5000}",
-        f"max_steps: {'1' * 5000}",
         "a: &a [*a]",
         'a: !!int ""',
         "a: !!timestamp x",
@@ -163,7 +161,7 @@ def deny(monkeypatch: pytest.MonkeyPatch, denied: Path) -> None:
         "- 1",
         "a: \x00",
     ],
-    ids=["900 levels", "5,000 hex digits", "5,000 digits", "cycle", "no int", "no time", "open", "list", "null byte"],
+    ids=["900 levels", "cycle", "no int", "no time", "open", "list", "null byte"],
 )
 def test_an_invalid_config_is_one_line(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run")
@@ -177,6 +175,8 @@ def test_an_invalid_config_is_one_line(config: str, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     "config",
     [
+        f"max_steps: 0x{'f' * 5000}",
+        f"max_steps: {'1' * 5000}",
         'run_name: "a\\ud800b"',
         'run_name: "a\\0b"',
         f"max_steps: {'1' * 400}",
@@ -258,8 +258,8 @@ def test_huge_numbers_reach_the_page_as_gaps_or_numbers(tmp_path: Path) -> None:
     append(run / "metrics.jsonl", largest)
     values = Page(render(read_runs([run]))).curves("loss")[0]["y"]
     assert values[100] is None
-    assert values[101] == 1e308
-    assert values[102] == 1.7976931348623157e308
+    assert values[101] is None
+    assert values[102] is None
 
 
 def test_null_and_infinity_are_gaps(tmp_path: Path) -> None:
@@ -285,3 +285,22 @@ def test_names_that_are_not_utf8_are_printed(tmp_path: Path, capsys: pytest.Capt
     assert "run?" in capsys.readouterr().out
     with (tmp_path / "csv" / "metrics.csv").open() as file:
         assert next(csv.DictReader(file))["run"] == "run?"
+
+
+@pytest.mark.parametrize("values", [(1.7e308,), (1e308, -1e308)])
+def test_numbers_that_no_axis_can_span_cost_no_picture(values: tuple[float, ...], tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=30)
+    for index, value in enumerate(values):
+        append(
+            run / "metrics.jsonl", json.dumps({"step": 95 + index, "loss/train/total": value, "gradient/norm": value})
+        )
+    assert main([str(run), "--png", str(tmp_path / "pictures")]) == 0
+    assert list((tmp_path / "pictures").glob("*.png"))
+
+
+def test_aliases_that_multiply_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", steps=3)
+    levels = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 9)]
+    (run / "config.yaml").write_text("\n".join(["a0: &a0 [1]", *levels]))
+    assert main([str(run)]) == 2
+    assert "config.yaml is not valid YAML" in capsys.readouterr().err

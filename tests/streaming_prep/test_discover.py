@@ -276,3 +276,39 @@ def test_known_names() -> None:
     assert known_corpus("gutenberg_poems") is None
     assert known_corpus("none") is None
     assert known_corpus("") is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "childes - Copy.train",
+        "Copy of childes.train",
+        "childes_copy2.txt",
+        "train_childes.txt",
+        "childes_clean.train",
+        "childes_old.txt",
+        "childes-v2.txt",
+        "sub/childes.txt",
+    ],
+)
+def test_versions_of_a_corpus_by_their_words_are_refused(tmp_path: Path, other: str) -> None:
+    touch(tmp_path, f"childes{Path(other).suffix}", other)
+    with pytest.raises(DataError, match=r"the same corpus would be read twice: .*childes"):
+        discover([tmp_path], "auto")
+
+
+@pytest.mark.parametrize("pair", [("opensubtitles", "open_subtitles"), ("gutenberg_fixed", "gutenberg")])
+def test_other_spellings_of_a_corpus_are_refused(tmp_path: Path, pair: tuple[str, str]) -> None:
+    touch(tmp_path, *(f"{name}.train" for name in pair))
+    with pytest.raises(DataError, match="the same corpus would be read twice"):
+        discover([tmp_path], "auto")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("childes.part1", "childes.shard1"), ("part1/childes", "part-2/childes"), ("childes.part1", "childes.part01")],
+)
+def test_parts_are_counted_in_one_way_and_once(tmp_path: Path, names: tuple[str, str]) -> None:
+    touch(tmp_path, *(f"{name}.train" for name in names))
+    with pytest.raises(DataError, match="the same corpus would be read twice"):
+        discover([tmp_path], "auto")

@@ -146,10 +146,11 @@ class SegmentDataset(StreamingDataset):
             )
         rounding = f"data.num_canonical_nodes is {self.num_canonical_nodes}, and each node needs equally many"
         if whole < batch:
+            nodes = self.num_canonical_nodes or 1
+            fitting = max(count for count in range(1, nodes + 1) if size // count * count >= batch)
             raise DataError(
                 f"{self.names} give {size} samples an epoch, of which {whole} can be used ({rounding}), fewer than the "
-                f"global batch of {batch}: lower data.num_canonical_nodes to {size // batch * batch} or less, or the "
-                "batch size."
+                f"global batch of {batch}: set data.num_canonical_nodes to {fitting}, or lower the batch size."
             )
         used = self.batches_per_epoch * batch
         if size - used > REPORTED_SHARE * size and self.world.is_leader:
