@@ -219,10 +219,10 @@ def test_local_copy_is_preferred_to_the_one_in_s3(tmp_path: Path, monkeypatch: p
     [
         ({"relative_path": "../elsewhere.distcp"}, "names a file outside its folder"),
         ({"relative_path": "/elsewhere.distcp"}, "names a file outside its folder"),
-        ({"relative_path": 7}, "does not say where the parts"),
-        ({"offset": -1}, "does not say where the parts"),
-        ({"length": -5}, "does not say where the parts"),
-        ({"offset": None}, "does not say where the parts"),
+        ({"relative_path": 7}, "storage locations are missing"),
+        ({"offset": -1}, "storage locations are missing"),
+        ({"length": -5}, "storage locations are missing"),
+        ({"offset": None}, "storage locations are missing"),
     ],
 )
 def test_index_with_impossible_places_is_damaged(changes: dict[str, object], message: str, tmp_path: Path) -> None:

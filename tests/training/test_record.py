@@ -108,7 +108,7 @@ def test_skipped_steps_are_read_back(tmp_path: Path) -> None:
 def test_damaged_skipped_steps_stop_the_run_in_one_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "skipped_steps.json").write_text(content)
     with pytest.raises(
-        DataError, match=r"skipped_steps\.json .* must be a list of the steps .* events\.jsonl"
+        DataError, match=r"skipped_steps\.json .* must be a JSON list of the skipped steps; .* events\.jsonl"
     ) as refused:
         read_skipped(tmp_path)
     assert "\n" not in str(refused.value)
