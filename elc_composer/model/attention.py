@@ -14,6 +14,7 @@ from .cpu_attention import CpuAttention
 from .dropout import Dropout
 from .dropout import dropout as drop
 from .kernels import resolve_kernels
+from .layer_norm import LayerNorm
 from .triton_attention import supported, triton_attention
 
 
@@ -94,8 +95,8 @@ class Attention(nn.Module):
         self.in_proj_qk = nn.Linear(size, 2 * size)
         self.in_proj_v = nn.Linear(size, size)
         self.out_proj = nn.Linear(size, size)
-        self.pre_layer_norm = nn.LayerNorm(size, config.layer_norm_eps, elementwise_affine=False)
-        self.post_layer_norm = nn.LayerNorm(size, config.layer_norm_eps)
+        self.pre_layer_norm = LayerNorm(size, config.layer_norm_eps, config.layer_norm_dtype, elementwise_affine=False)
+        self.post_layer_norm = LayerNorm(size, config.layer_norm_eps, config.layer_norm_dtype)
         # All three dropouts of the block have the rate of the attention's probabilities, as published.
         self.dropout = Dropout(config.attention_probs_dropout_prob, config.kernels)
 
@@ -107,6 +108,7 @@ class Attention(nn.Module):
         buckets: Tensor,
         positions: Tensor | None = None,
         probabilities: list[Tensor] | None = None,
+        normed: Tensor | None = None,
     ) -> Tensor:
         """Attend.
 
@@ -118,11 +120,12 @@ class Attention(nn.Module):
             positions: `[M]` int64, flat in `B * T`, where the result is wanted; None for everywhere.
             probabilities: the attention probabilities `[B, heads, T, T]` are appended to this list, after dropout; the
                 eager form computes them, whatever `kernels` says.
+            normed: `pre_layer_norm(x)` `[B, T, D]` if the caller has it; `x` is then not read.
 
         Returns:
             `[B, T, D]`, or `[M, D]` at `positions`.
         """
-        x = self.pre_layer_norm(x)
+        x = autocast_once(self.pre_layer_norm(x) if normed is None else normed)
         query_key = self.in_proj_qk(x).unflatten(-1, (2, self.heads, self.head_size))
         value = self.in_proj_v(x).unflatten(-1, (self.heads, self.head_size))
         position = self.in_proj_qk(self.dropout(relative)).unflatten(-1, (2, self.heads, self.head_size))
@@ -141,6 +144,12 @@ class Attention(nn.Module):
         if positions is not None:
             context = context.flatten(0, 1).index_select(0, positions)
         return self.dropout(self.post_layer_norm(self.out_proj(context)))
+
+
+def autocast_once(x: Tensor) -> Tensor:
+    """`x` in autocast's dtype, so that several products do not each convert it; unchanged without autocast."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 def plain_attention(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from transformers import PretrainedConfig
 
 from .kernels import KERNELS
+from .layer_norm import LAYER_NORM_DTYPES
 
 
 class MixingRule(NamedTuple):
@@ -60,6 +61,7 @@ class ElcConfig(PretrainedConfig):
         hidden_dropout_prob: dropout of the embedding, the feed-forward and the head.
         attention_probs_dropout_prob: dropout of an attention block: relative embeddings, probabilities, output.
         layer_norm_eps: epsilon of every LayerNorm.
+        layer_norm_dtype: under autocast, LayerNorms read and write its dtype (`autocast`) or `float32`.
         kernels: `eager` (plain), `torch` (fused torch), `triton` (CUDA), `auto` (triton on CUDA, else torch).
         pad_token_id: id of [PAD].
         cls_token_id: id of [CLS].
@@ -85,6 +87,7 @@ class ElcConfig(PretrainedConfig):
         hidden_dropout_prob: float = 0.1,
         attention_probs_dropout_prob: float = 0.1,
         layer_norm_eps: float = 1e-7,
+        layer_norm_dtype: str = "autocast",
         kernels: str = "auto",
         pad_token_id: int = 3,
         cls_token_id: int = 1,
@@ -96,6 +99,10 @@ class ElcConfig(PretrainedConfig):
             raise ValueError(f"layer_mixing is '{layer_mixing}'; it must be one of {', '.join(MIXING_RULES)}")
         if kernels not in KERNELS:
             raise ValueError(f"kernels is '{kernels}'; it must be one of {', '.join(KERNELS)}")
+        if layer_norm_dtype not in LAYER_NORM_DTYPES:
+            raise ValueError(
+                f"layer_norm_dtype is '{layer_norm_dtype}'; it must be one of {', '.join(LAYER_NORM_DTYPES)}"
+            )
         sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": intermediate_size}
         counts = {"num_hidden_layers": num_hidden_layers, "num_attention_heads": num_attention_heads}
         for name, number in {**sizes, **counts}.items():
@@ -129,6 +136,7 @@ class ElcConfig(PretrainedConfig):
         self.hidden_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         self.layer_norm_eps = layer_norm_eps
+        self.layer_norm_dtype = layer_norm_dtype
         self.kernels = kernels
         self.cls_token_id = cls_token_id
         self.mask_token_id = mask_token_id

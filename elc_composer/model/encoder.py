@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Attention, RelativePositions
+from .compiled_layers import CompiledLayers
 from .configuration_elc import ElcConfig
 from .dropout import Dropout
 from .layer_mixing import Links, linked_mix
+from .layer_norm import LayerNorm, layer_norm
 
 
 class Embedding(nn.Module):
@@ -21,9 +25,9 @@ class Embedding(nn.Module):
         super().__init__()
         size = config.hidden_size
         self.word_embedding = nn.Embedding(config.vocab_size, size)
-        self.word_layer_norm = nn.LayerNorm(size, config.layer_norm_eps, elementwise_affine=False)
+        self.word_layer_norm = LayerNorm(size, config.layer_norm_eps, config.layer_norm_dtype, elementwise_affine=False)
         self.relative_embedding = nn.Parameter(torch.empty(2 * config.position_bucket_size - 1, size))
-        self.relative_layer_norm = nn.LayerNorm(size, config.layer_norm_eps)
+        self.relative_layer_norm = LayerNorm(size, config.layer_norm_eps, config.layer_norm_dtype)
         self.dropout = Dropout(config.hidden_dropout_prob, config.kernels)
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,11 +59,12 @@ class FeedForward(nn.Module):
     def __init__(self, config: ElcConfig, layer: int) -> None:
         super().__init__()
         hidden, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
+        dtype = config.layer_norm_dtype
         self.mlp = nn.Sequential(
-            nn.LayerNorm(hidden, eps, elementwise_affine=False),
+            LayerNorm(hidden, eps, dtype, elementwise_affine=False),
             ScaledInitLinear(hidden, 2 * inner, layer),
             GatedGelu(),
-            nn.LayerNorm(inner, eps, elementwise_affine=False),
+            LayerNorm(inner, eps, dtype, elementwise_affine=False),
             ScaledInitLinear(inner, hidden, layer),
             Dropout(config.hidden_dropout_prob, config.kernels),
         )
@@ -79,6 +84,8 @@ class ElcLayer(nn.Module):
         self.readers = config.num_hidden_layers + self.rule.mixed_output
         self.kernels = config.kernels
         self.layer_norm_eps = config.layer_norm_eps
+        self.layer_norm_dtype = config.layer_norm_dtype
+        self.compiled: CompiledLayers | None = None
         self.attention = Attention(config)
         self.mlp = FeedForward(config, layer)
         if self.rule.learned:
@@ -103,14 +110,33 @@ class ElcLayer(nn.Module):
         x = states[-1]
         if self.rule.learned:
             x, links = linked_mix(states, self.prev_layer_weights, links, self.readers, self.kernels)
-        attended = self.attention(x, mask, relative, buckets, positions, probabilities)
+        if self.compiled is not None and probabilities is None and self.training and torch.is_grad_enabled():
+            return self.compiled(self, x, mask, relative, buckets, positions), links
+        return self.after_mix(x, mask, relative, buckets, positions, probabilities), links
+
+    def after_mix(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        relative: Tensor,
+        buckets: Tensor,
+        positions: Tensor | None = None,
+        probabilities: list[Tensor] | None = None,
+        normed: Tensor | None = None,
+    ) -> Tensor:
+        """The layer's output from its mix `x` `[B, T, D]`; arguments of `Attention.forward`. Compiled in training."""
+        attended = self.attention(x, mask, relative, buckets, positions, probabilities, normed)
         if positions is not None:
             x = x.flatten(0, 1).index_select(0, positions)
         summed = x + attended if self.rule.mlp_reads_input else attended
         output = (summed if self.rule.residual else attended) + self.mlp(summed)
         if self.rule.normalized:
-            output = F.layer_norm(output, output.shape[-1:], eps=self.layer_norm_eps)
-        return output, links
+            output = layer_norm(output, self.layer_norm_eps, self.layer_norm_dtype)
+        return output
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Compiled code cannot be pickled. Copies run uncompiled.
+        return {**self.__dict__, "compiled": None}
 
 
 class Encoder(nn.Module):
@@ -123,6 +149,14 @@ class Encoder(nn.Module):
         self.kernels = config.kernels
         if config.mixing_rule.mixed_output:
             self.prev_layer_weights = nn.Parameter(torch.empty(config.num_hidden_layers + 1))
+
+    def compile_layers(self, backend: str | Callable[..., Any]) -> CompiledLayers:
+        """Run what follows the mix in each layer compiled, in training."""
+        compiled = CompiledLayers(ElcLayer.after_mix, backend)
+        for layer in self.modules():
+            if isinstance(layer, ElcLayer):
+                layer.compiled = compiled
+        return compiled
 
     def forward(
         self,

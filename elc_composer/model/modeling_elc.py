@@ -20,11 +20,13 @@ from .configuration_elc import ElcConfig
 from .dropout import Dropout
 from .encoder import ElcLayer, Embedding, Encoder
 from .kernels import resolve_kernels
+from .layer_mixing import at_least_float32
+from .layer_norm import LayerNorm
 
 if TYPE_CHECKING:
     # transformers (4.57) copies only the files of an exported folder that this file imports.
+    from .compiled_layers import CompiledLayers
     from .cpu_attention import CpuAttention  # noqa: F401
-    from .layer_mixing import linked_mix  # noqa: F401
     from .triton_attention import triton_attention  # noqa: F401
     from .triton_attention_kernels import forward_kernel  # noqa: F401
     from .triton_mixing import weighted_sum  # noqa: F401
@@ -35,12 +37,12 @@ class MaskedLMHead(nn.Module):
 
     def __init__(self, config: ElcConfig) -> None:
         super().__init__()
-        size, eps = config.hidden_size, config.layer_norm_eps
+        size, eps, dtype = config.hidden_size, config.layer_norm_eps, config.layer_norm_dtype
         self.nonlinearity = nn.Sequential(
-            nn.LayerNorm(size, eps, elementwise_affine=False),
+            LayerNorm(size, eps, dtype, elementwise_affine=False),
             nn.Linear(size, size),
             nn.GELU(),
-            nn.LayerNorm(size, eps, elementwise_affine=False),
+            LayerNorm(size, eps, dtype, elementwise_affine=False),
             Dropout(config.hidden_dropout_prob, config.kernels),
             nn.Linear(size, config.vocab_size),
         )
@@ -76,6 +78,13 @@ class ElcModel(PreTrainedModel):
         """Replace the word embedding."""
         assert isinstance(value, nn.Embedding)
         self.embedding.word_embedding = value
+
+    def compile_layers(self, backend: str | Callable[..., Any] = "inductor") -> CompiledLayers:
+        """From now on run the layers compiled in training; see `CompiledLayers`, which is returned.
+
+        Parameters keep their names. A copy of the model, its saved form and its exported form are not compiled.
+        """
+        return self.transformer.compile_layers(backend)
 
     def encode(
         self,
@@ -255,7 +264,9 @@ class ElcForMaskedLM(ElcModel):
         logits = self.classifier(x)
         loss = None
         if labels is not None:
-            total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum")
+            # Autocast converts to float32 on CUDA only.
+            wide = at_least_float32(logits).flatten(0, -2)
+            total = F.cross_entropy(wide, labels.flatten(), reduction="sum")
             count = (labels != -100).sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
             # At least one: without any label the loss is 0, not NaN.
             loss = total / count.clamp(min=1)

@@ -20,10 +20,11 @@ from elc_composer.evaluation.in_training.interval import EvaluationInterval
 from elc_composer.model import ElcForMaskedLM
 from elc_composer.optim import build_optimizer, build_scheduler
 from elc_composer.training.callbacks import build_monitors
+from elc_composer.training.compile_time import CompileTime
 from elc_composer.training.composer_model import ElcComposerModel, is_layer
 from elc_composer.training.events import EventLog
 from elc_composer.training.loggers import build_loggers
-from elc_composer.training.parallelism import Strategy, checkpoint_layers, composer_parallelism
+from elc_composer.training.parallelism import Strategy, checkpoint_layers, compiles, composer_parallelism, device_kind
 from elc_composer.training.run import Run
 from elc_composer.training.stages import Stage, device_microbatch_size
 from elc_composer.training.tracking import RunDescription
@@ -139,6 +140,7 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
     describe = [RunDescription(to_yaml(config), model.num_parameters())] if tracked else []
     if config.parallelism.activation_checkpointing and config.parallelism.strategy is Strategy.ddp:
         checkpoint_layers(model, is_layer)
+    compiled = model.compile_layers() if compiles(config.parallelism, device_kind()) else None
     return Trainer(
         model=ElcComposerModel(model, evaluators.metrics, run.config.label_smoothing),
         train_dataloader=data,
@@ -148,7 +150,7 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
         step_schedulers_every_batch=True,
         max_duration=f"{config.max_steps}ba",
         algorithms=build_algorithms(run),
-        callbacks=[*callbacks, *describe],
+        callbacks=[*callbacks, *describe, *([] if compiled is None else [CompileTime(compiled)])],
         loggers=build_loggers(config.loggers, run.folder, config.run_name, resumed=run.resume is not None),
         progress_bar=config.loggers.progress_bar,
         log_to_console=config.loggers.console_interval is not None,
@@ -157,7 +159,6 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
         accumulate_train_batch_on_tokens=True,
         precision=config.precision.value,
         parallelism_config=composer_parallelism(config.parallelism),
-        compile_config={} if config.parallelism.compile else None,
         dist_timeout=config.parallelism.dist_timeout,
         load_path=None if run.resume is None else run.resume.path,
         run_name=config.run_name,

@@ -46,14 +46,16 @@ class ParallelismConfig:
     """Store only the inputs of each layer and recompute the rest in the backward pass: less memory, 1/3 more time."""
     sharded_checkpoints: bool = False
     """FSDP only: every rank writes its own shard, in place of one file for all."""
-    compile: bool = False
-    """Compile the model with `torch.compile`; takes minutes on a CPU."""
+    compile: bool | str = "auto"
+    """Compile the layers in training with `torch.compile`; `auto`: true on a GPU with `ddp`, else false."""
     dist_timeout: float = 600.0
     """Seconds after which a collective operation that a rank does not join is an error."""
 
     def __post_init__(self) -> None:
         if not 0 < self.dist_timeout < float("inf"):
             raise ConfigError(f"parallelism.dist_timeout is {self.dist_timeout}; it must be a number above 0")
+        if self.compile not in (True, False, "auto"):
+            raise ConfigError(f"parallelism.compile is {self.compile}; it must be auto, true or false")
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,17 @@ def composer_parallelism(config: ParallelismConfig) -> dict[str, Any] | None:
             "use_orig_params": True,
         }
     }
+
+
+def compiles(config: ParallelismConfig, device: str) -> bool:
+    """Whether layers are compiled on `device`, `gpu` or `cpu`.
+
+    `auto` leaves FSDP uncompiled, where compiled layers were not run on a GPU yet, and the CPU, where they are no
+    faster.
+    """
+    if isinstance(config.compile, bool):
+        return config.compile
+    return device == "gpu" and config.strategy is Strategy.ddp
 
 
 def device_kind() -> str:
