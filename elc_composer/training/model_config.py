@@ -38,6 +38,8 @@ class ModelConfig:
     """Dropout probability in an attention block: relative embeddings, probabilities and output."""
     layer_norm_eps: float = 1e-7
     """Epsilon of every LayerNorm."""
+    layer_norm_dtype: str = "autocast"
+    """Under autocast LayerNorms read and write its dtype (`autocast`) or `float32`; they compute in float32."""
     kernels: str = "auto"
     """`eager` (plain torch), `torch` (fused torch), `triton` (CUDA), or `auto` (triton on CUDA, else torch)."""
     pad_token_id: int = 3

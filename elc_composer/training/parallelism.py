@@ -54,7 +54,7 @@ class ParallelismConfig:
     def __post_init__(self) -> None:
         if not 0 < self.dist_timeout < float("inf"):
             raise ConfigError(f"parallelism.dist_timeout is {self.dist_timeout}; it must be a number above 0")
-        if self.compile not in (True, False, "auto"):
+        if not isinstance(self.compile, bool) and self.compile != "auto":
             raise ConfigError(f"parallelism.compile is {self.compile}; it must be auto, true or false")
 
 

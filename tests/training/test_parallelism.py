@@ -18,6 +18,7 @@ from elc_composer.training.parallelism import (
     Strategy,
     check_parallelism,
     checkpoint_layers,
+    compiles,
 )
 from tests.multirank.jobs.matrix_job import tiny_batches, tiny_model
 
@@ -145,3 +146,12 @@ def test_recomputing_saves_what_layers_keep() -> None:
             model.encode(batch["input_ids"], batch["attention_mask"])[-1].sum()
         kept.append(sum(sizes.values()))
     assert kept[1] < kept[0] / 2
+
+
+def test_auto_compiles_on_gpus_under_ddp_only() -> None:
+    for device, strategy, wanted in (("gpu", DDP, True), ("cpu", DDP, False), ("gpu", Strategy.fsdp2, False)):
+        assert compiles(ParallelismConfig(strategy), device) is wanted
+        for chosen in (True, False):
+            assert compiles(ParallelismConfig(strategy, compile=chosen), device) is chosen
+    with pytest.raises(ConfigError, match="is always; it must be auto, true or false"):
+        ParallelismConfig(compile="always")
