@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MAX_SHAPES = 16
+MAX_SHAPES = 8
 """Shapes that are compiled. Each takes seconds to minutes, so that further ones run uncompiled."""
 RECOMPILE_LIMIT = 64
 """Graphs that torch keeps for one function (its default is 8); beyond, `fullgraph=True` is an error."""
