@@ -31,7 +31,7 @@ from machine import describe_machine
 
 # By kernel name, the first match counts. Inductor's names list the operations that a kernel fuses.
 BY_KERNEL: dict[str, str] = {
-    "layer mixing": r"weighted_sum|inner_product|linked_mix|_mix|mix_",
+    "layer mixing": r"weighted_sum|inner_product|linked_mix|(^|_)mix(_|$)",
     "attention forward": r"^_?forward_kernel|attention_forward|flash_fwd|fmha.*fprop|fmha.*fwd|cudnn.*fprop",
     "attention backward": r"query_gradient|key_gradient|backward_kernel|flash_bwd|fmha.*(bprop|bwd)|attention_backward",
     "matrix products": r"gemm|nvjet|cutlass|xmma|cublas|splitk|gemv|_mm_|triton_tem",
@@ -98,7 +98,7 @@ def of_device(events: Any, steps: int) -> tuple[dict[str, float], dict[str, dict
         total = sum(durations) / 1000 / steps
         by_name = kind_of_kernel(name)
         operations = launched.get(name)
-        shares = {by_name: 1.0} if by_name else operations and dict(operations) or {OTHER: 1.0}
+        shares = {by_name: 1.0} if by_name else (operations and dict(operations)) or {OTHER: 1.0}
         for kind, weight in shares.items():
             kinds[kind] += total * weight / sum(shares.values())
         kernels[name] = {

@@ -1,0 +1,2 @@
+def summarize_run(lines):
+    return {}
