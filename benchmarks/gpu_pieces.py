@@ -218,7 +218,7 @@ class Pieces:
         tokens = lengths[0] * batches[0]
         steps = 10 if small else max(20, round(options.run_seconds * options.run_rate / tokens))
         if self.tiny:
-            steps = 3
+            steps = 4
         steps = min(steps, round(10 * 12_939_312 / tokens))
         folder, make = self.pairs(1 if self.tiny else 5 if self.trial else 30)
         settings = [
@@ -243,15 +243,12 @@ class Pieces:
                 "evaluators.device_eval_batch_size=2",
             ]
         limit = 60 if small else options.run_seconds + 60
-        pairs, out = str(folder), str(self.work / "real_run_pairs.json")
-        device = ["--device", self.device]
+        out = self.work / "real_run_pairs.json"
+        scored = [str(run), "--minimal-pairs", str(folder), "--out", str(out), "--device", self.device]
         return Piece(
             [
                 Command("run", ["-m", "elc_composer.train", "yamls/elc_strict_small.yaml", *settings], limit),
-                Command(
-                    "run_pairs", ["-m", "elc_composer.evaluate", str(run), "--minimal-pairs", pairs, "--out", out, *device],
-                    45, Path(out),
-                ),
+                Command("run_pairs", ["-m", "elc_composer.evaluate", *scored], 45, out),
                 Command("run_export", ["-m", "elc_composer.export", str(run), str(self.work / "exported")], 30),
             ],
             make,
