@@ -233,6 +233,9 @@ class Pieces:
         for stage in (0, 1):
             settings += [f"stages.{stage}.global_train_batch_size={batches[stage]}"]
             settings += [f"stages.{stage}.device_train_microbatch_size={micro[stage]}"]
+        tokenizer = self.tokenizer() / "tokenizer.json"
+        if tokenizer.exists():
+            settings += [f"model.vocab_size={len(json.loads(tokenizer.read_text())['model']['vocab'])}"]
         if self.device == "cpu":
             settings += ["precision=fp32", "callbacks.memory_monitor=false"]
         if self.tiny:
