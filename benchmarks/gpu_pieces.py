@@ -53,6 +53,8 @@ class Command:
     """Time limit."""
     result: Path | None = None
     """JSON that it writes."""
+    left_out: list[str] = field(default_factory=list)
+    """Options that the benchmark does not have."""
 
 
 @dataclass
@@ -82,16 +84,21 @@ class Pieces:
         self.data: Path | None = options.data
 
     def script(self, name: str, script: str, arguments: list[str], seconds: float, **wanted: bool) -> Command:
-        """A benchmark that writes one JSON; `wanted` options are passed if the script has them."""
+        """A benchmark that writes one JSON; options that its source does not name are left out, and reported."""
         out = self.work / f"{name}.json"
         source = ROOT / "benchmarks" / f"{script}.py"
         text = source.read_text() if source.exists() else ""
-        extra = [f"--{key}" for key, on in wanted.items() if on and f'"--{key}"' in text]
         target = out.with_suffix("") if script == "profile_step" else out
-        return Command(
-            name, ["-m", f"benchmarks.{script}", *arguments, *extra, "--device", self.device, "--out", str(target)],
-            seconds, out,
-        )  # fmt: skip
+        given = [*arguments, *(f"--{key}" for key, on in wanted.items() if on)]
+        given += ["--device", self.device, "--out", str(target)]
+        kept: list[str] = []
+        left_out: list[str] = []
+        chosen = kept
+        for word in given:
+            if word.startswith("--"):
+                chosen = kept if f'"{word}"' in text else left_out
+            chosen.append(word)
+        return Command(name, ["-m", f"benchmarks.{script}", *kept], seconds, out, left_out)
 
     def imports(self) -> Piece:
         modules = "composer, streaming, torch_optimizer, elc_composer.train, elc_composer.evaluate, minicons.scorer"
@@ -190,7 +197,8 @@ class Pieces:
         arguments = [*size, "--minimal-pairs", str(folder), "--tokenizer", str(tokenizer), *count, *rounds, *few]
         if self.tiny:
             arguments += ["--dtypes", "float32"]
-        command = self.script("scoring", "minimal_pairs", arguments, 30 if self.trial else 65)
+        small = self.tiny or self.trial
+        command = self.script("scoring", "minimal_pairs", arguments, 40 if self.trial else 65, full=not small)
         return Piece([command], make)
 
     def norms(self) -> Piece:
@@ -199,7 +207,7 @@ class Pieces:
     def kernels(self) -> Piece:
         few = ["--repeats", "2" if self.tiny or self.trial else "20"]
         commands = [
-            self.script("attention", "attention", few, 40, quick=self.tiny, tune=not self.tiny),
+            self.script("attention", "attention", few, 40, quick=self.tiny or self.trial, tune=not self.tiny),
             self.script("mixing", "mixing", [], 25, quick=self.tiny or self.trial),
         ]
         return Piece(commands)
@@ -218,9 +226,9 @@ class Pieces:
         tokens = lengths[0] * batches[0]
         steps = 10 if small else max(20, round(options.run_seconds * options.run_rate / tokens))
         if self.tiny:
-            steps = 4
+            steps = 4  # two of each stage
         steps = min(steps, round(10 * 12_939_312 / tokens))
-        folder, make = self.pairs(1 if self.tiny else 5 if self.trial else 30)
+        folder, make = self.pairs(1 if self.tiny else 5 if self.trial else 100)
         settings = [
             "run_name=real_run", f"run_folder={run}", f"max_steps={steps}", f"data.streams.0.local={self.data}/babylm",
             "optimizer.lr=5e-3", "schedule.warmup_fraction=0.05", "callbacks.speed_monitor.window_size=5",
@@ -244,6 +252,8 @@ class Pieces:
                 "model.num_attention_heads=2",
                 "evaluators.dev_batches=1",
                 "evaluators.device_eval_batch_size=2",
+                "stages.0.fraction=0.5",
+                "stages.1.fraction=0.5",
             ]
         limit = 60 if small else options.run_seconds + 60
         out = self.work / "real_run_pairs.json"
@@ -404,6 +414,8 @@ def main() -> None:
                 record(name, command, {"status": None, "skipped": f"skipped, {left:.0f} s were left"})
                 continue
             found = execute(command, limit, options.work)
+            if command.left_out:
+                found["left_out"] = command.left_out
             for source, kept in piece.keeps:
                 if source.exists():
                     shutil.copyfile(source, options.out / kept)
