@@ -200,45 +200,46 @@ def profile_table(report: Report, heaviest: int = 12) -> list[str]:
     return lines
 
 
+RATES = {
+    "throughput/tokens_per_sec": "tokens_per_second",
+    "throughput/device/mfu": "mfu_of_989_tflops",
+    "throughput/device/flops_per_sec": "flops_per_second",
+    "memory/peak_allocated_mem": "peak_allocated_gb",
+}
+
+
 def summarize_run(lines: Iterable[str]) -> Report:
-    """What the monitors of a run wrote to `metrics.jsonl`: medians of rates, losses, by sequence length."""
-    wanted = {
-        "throughput/tokens_per_sec": "tokens_per_second",
-        "throughput/device/tokens_per_sec": "tokens_per_second",
-        "throughput/device/mfu": "mfu_of_989_tflops",
-        "throughput/device/flops_per_sec": "flops_per_second",
-        "memory/peak_allocated_mem": "peak_allocated_gb",
-    }
-    series: dict[str, list[float]] = {}
+    """What the monitors of a run wrote to `metrics.jsonl`: medians of the rates at each length, losses, evaluations."""
+    rates: dict[str, list[float]] = {}
     losses: list[float] = []
-    steps = 0
-    last: Report = {}
+    found: Report = {"steps": 0}
+    length = 0
     for line in lines:
         try:
             record = json.loads(line)
         except ValueError:
             continue  # the last line of a run that was killed
-        values = record.get("metrics", record)
-        steps = max(steps, int(record.get("step", record.get("batch", 0)) or 0))
-        for key, value in values.items():
-            if key in wanted and isinstance(value, (int, float)):
-                series.setdefault(wanted[key], []).append(value)
-            if key == "loss/train/total" and isinstance(value, (int, float)):
+        found["steps"] = max(found["steps"], record.get("step", 0))
+        length = record.get("data/seq_length", length)
+        for key, value in record.items():
+            if key in RATES:
+                rates.setdefault(f"{RATES[key]}_{length}", []).append(value)
+            elif key == "loss/train/total":
                 losses.append(value)
-            if key.startswith("metrics/") and isinstance(value, (int, float)):
-                last[key] = value
-    found: Report = {"steps": steps, **{name: statistics.median(values) for name, values in series.items()}}
-    found |= {f"{name}_best": max(values) for name, values in series.items() if name == "tokens_per_second"}
+            elif key.startswith("metrics/dev/") or key in ("time/token", "data/epochs", "data/words"):
+                found[key] = value
+    found |= {name: statistics.median(values) for name, values in rates.items()}
     if losses:
         found |= {"loss_first": losses[0], "loss_last": losses[-1]}
-    return {**found, **last}
+    return found
 
 
 def run_lines(report: Report) -> list[str]:
     lines = [f"- {key}: {value:,.5g}" for key, value in result(report, "run").items()]
-    pairs = result(report, "run_pairs")
-    overall = {key: value for key, value in pairs.items() if isinstance(value, (int, float))}
-    return lines + [f"- minimal pairs, {key}: {value:,.5g}" for key, value in overall.items()]
+    for name, one in result(report, "run_pairs").get("sets", {}).items():
+        accuracies = ", ".join(f"{key} {100 * value:.1f} %" for key, value in one["accuracy"].items() if value)
+        lines.append(f"- {name}, {one['pairs']} pairs: {accuracies}")
+    return lines
 
 
 def state(report: Report) -> str:
