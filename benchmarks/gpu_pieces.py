@@ -55,6 +55,8 @@ class Command:
     """JSON that it writes."""
     left_out: list[str] = field(default_factory=list)
     """Options that the benchmark does not have."""
+    missing: str | None = None
+    """The benchmark's file, if there is none."""
 
 
 @dataclass
@@ -98,7 +100,8 @@ class Pieces:
             if word.startswith("--"):
                 chosen = kept if f'"{word}"' in text else left_out
             chosen.append(word)
-        return Command(name, ["-m", f"benchmarks.{script}", *kept], seconds, out, left_out)
+        missing = None if source.exists() else f"benchmarks/{script}.py"
+        return Command(name, ["-m", f"benchmarks.{script}", *kept], seconds, out, left_out, missing)
 
     def imports(self) -> Piece:
         modules = "composer, streaming, torch_optimizer, elc_composer.train, elc_composer.evaluate, minicons.scorer"
@@ -410,6 +413,9 @@ def main() -> None:
         for command in piece.commands:
             left = budget - (time.monotonic() - began) - reserve
             limit = min(command.seconds * scale, left - GRACE)
+            if command.missing:
+                record(name, command, {"status": None, "skipped": f"skipped, there is no {command.missing}"})
+                continue
             if limit < 5:
                 record(name, command, {"status": None, "skipped": f"skipped, {left:.0f} s were left"})
                 continue

@@ -130,6 +130,7 @@ def test_every_command_line_of_the_gpu_machine(tmp_path: Path) -> None:
     report = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
     ran = {name: one for piece in report["pieces"].values() for name, one in piece.items()}
     needs_minicons = {"scoring"}
+    ran = {name: one for name, one in ran.items() if "skipped" not in one}
     failed = {name: one.get("tail") for name, one in ran.items() if one["status"] != 0 and name not in needs_minicons}
     assert failed == {}
     assert ran["run"]["result"]["steps"] == 4
