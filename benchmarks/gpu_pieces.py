@@ -6,7 +6,8 @@ python -m benchmarks.gpu_pieces [--data DIR] [--out benchmarks/results/gpu] [--b
 A piece is one or more commands. A failing or slow one never stops the rest: its exit status and the end of its output
 are in the results. OUT gets `<name>_<date>.json` with all results, the machine and its versions, `log.txt` with all
 output, and a few files of the real run; they are rewritten after every command. With less time than the pieces'
-limits add up to, all limits shrink alike. `--trial` runs short forms of all pieces to find trivial breakage: one step
+limits add up to, all limits shrink alike. Pieces without times (tests, filling the compilers' caches) run side by side
+first. `--trial` runs short forms of all pieces to find trivial breakage: one step
 table alone, then the rest side by side, so that only that table's times mean anything.
 """
 
@@ -34,9 +35,10 @@ from typing import Any
 from benchmarks.gpu_tables import summarize_run
 
 ROOT = Path(__file__).resolve().parent.parent
+MATRIX = ROOT / "tests" / "training" / "test_parallelism_gpu.py"
 PACKAGES = ["torch", "triton", "transformers", "numpy", "mosaicml", "mosaicml-streaming", "minicons"]
 BEFORE_RUN = ("scoring", "norms", "kernels", "lamb")
-RUN_RESERVE = 100.0
+RUN_RESERVE = 115.0
 """Seconds that these pieces leave to the real run."""
 GRACE = 5.0
 """Seconds between asking a command to end and killing it."""
@@ -74,7 +76,8 @@ class Pieces:
     """The pieces for given options; the order of `names` is the order of importance."""
 
     names = (
-        "imports", "tests", "step128", "step512", "profile", "scoring", "norms", "kernels", "lamb", "run",
+        "imports", "tests", "parallelism", "compile128", "compile512", "step128", "step512", "profile", "scoring",
+        "norms", "kernels", "lamb", "run",
     )  # fmt: skip
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -84,6 +87,7 @@ class Pieces:
         self.tiny: bool = options.tiny
         self.trial: bool = options.trial
         self.data: Path | None = options.data
+        self.form = "elc_base_triton" if self.device == "cuda" else "elc_base_torch"
 
     def script(self, name: str, script: str, arguments: list[str], seconds: float, **wanted: bool) -> Command:
         """A benchmark that writes one JSON; options that its source does not name are left out, and reported."""
@@ -111,50 +115,64 @@ class Pieces:
         # Only files with GPU tests: others may need packages that are not there. Triton's interpreter is not used,
         # which fails with recent numpy.
         files = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text()]
+        files.remove(MATRIX)
         if self.trial:
             files = [file for file in files if "attention" in file.name or "mixing" in file.name]
         if self.tiny:
             files = [ROOT / "tests" / "optim" / "test_lamb.py"]
         paths = [str(file.relative_to(ROOT)) for file in files]
         flags = ["-q", "-m", "gpu", "-p", "no:cacheprovider", "-p", "no:randomly", "--durations=5"]
-        matrix = "tests/training/test_parallelism_gpu.py"
-        others = [path for path in paths if path != matrix]
-        commands = [Command("tests", ["-m", "pytest", *others, *flags], 40 if self.trial else 75)]
-        if matrix in paths:
-            # A sample: every combination would take minutes.
-            sample = ["-k", "amp_bf16-True-False or (ddp and amp_bf16-False-True)"]
-            commands.append(Command("tests_parallelism", ["-m", "pytest", matrix, *sample, *flags], 45))
+        return Piece([Command("tests", ["-m", "pytest", *paths, *flags], 70 if self.trial else 90)])
+
+    def parallelism(self) -> Piece:
+        """A sample of the combinations of strategies, precisions and the rest: all would take minutes."""
+        sample = ["-k", "amp_bf16-True-False or (ddp and amp_bf16-False-True)", "-m", "gpu"]
+        flags = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+        return Piece([Command("parallelism", ["-m", "pytest", str(MATRIX.relative_to(ROOT)), *sample, *flags], 80)])
+
+    def shape(self, length: int) -> list[str]:
+        return ["--length", str(length), *(["--rows", "2"] if self.tiny else [])]
+
+    def compiled(self, name: str, length: int, repeats: int, seconds: float) -> Command:
+        """The compiled contestants in order of importance; those that are not begun in time are left out."""
+        small = self.tiny or self.trial
+        only = [self.form] if small else [self.form, "bert_sdpa", "ltg_auto", "elc_zero_auto"]
+        arguments = [*self.shape(length), "--repeats", str(repeats), "--seconds", "10", "--compile", "--only", *only]
+        arguments += ["--prepare-seconds", str(seconds - 35)]
+        return self.script(name, "train_step", arguments, seconds, quick=small)
+
+    def table(self, length: int, quick: bool) -> Piece:
+        """Step tables, compiled and uncompiled; `quick`: in the tiny size."""
+        plain = [self.form, "bert_sdpa", "ltg_auto", "elc_base_eager", "elc_zero_auto", "deberta_v2"]
+        if self.trial:
+            plain = plain[:4]
+        repeats = 2 if self.tiny else 5 if self.trial else 15
+        arguments = [*self.shape(length), "--repeats", str(repeats), "--seconds", "12", "--no-memory"]
+        arguments += ["--prepare-seconds", "40", "--only", *plain]
+        commands = [self.script(f"step{length}", "train_step", arguments, 60, quick=quick)]
+        # A CPU may have no compiler. A trial compiles in the tiny size, beside the second table.
+        if self.device == "cuda" and (quick or not self.trial):
+            commands.insert(0, self.compiled(f"step{length}_compiled", length, repeats, 90))
         return Piece(commands)
 
-    def table(self, length: int, seconds: tuple[float, float], measured: bool = True) -> Piece:
-        """Step tables, compiled and uncompiled; not `measured`: in the tiny size."""
-        form = "elc_base_triton" if self.device == "cuda" else "elc_base_torch"
-        plain = [form, "elc_zero_auto", "ltg_auto", "bert_sdpa", "deberta_v2", "elc_base_eager"]
-        fused = [form, "elc_zero_auto", "ltg_auto", "bert_sdpa"]
-        if self.trial:
-            plain, fused = [form, "ltg_auto", "bert_sdpa", "elc_base_eager"], [form]
-        shape = ["--length", str(length), *(["--rows", "2"] if self.tiny else [])]
-        shape += ["--repeats", "2" if self.tiny else "5" if self.trial else "15"]
-        both = []
-        if self.device == "cuda":  # a CPU may have no compiler
-            arguments = [*shape, "--seconds", "10", "--compile", "--only", *fused]
-            small = self.tiny or self.trial
-            both.append(self.script(f"step{length}_compiled", "train_step", arguments, seconds[0], quick=small))
-        arguments = [*shape, "--seconds", "12", "--no-memory", "--only", *plain]
-        both.append(self.script(f"step{length}", "train_step", arguments, seconds[1], quick=self.tiny or not measured))
-        return Piece(both[::-1] if self.trial else both)
+    def compile128(self) -> Piece:
+        """Fill the caches of the compilers while the tests run, so that the timed tables need not wait for them."""
+        return Piece([self.compiled("compile128", 128, 1, 100)] if self.device == "cuda" else [])
+
+    def compile512(self) -> Piece:
+        return Piece([self.compiled("compile512", 512, 1, 100)] if self.device == "cuda" else [])
 
     def step128(self) -> Piece:
-        return self.table(128, (75, 45))
+        return self.table(128, quick=self.tiny)
 
     def step512(self) -> Piece:
-        return self.table(512, (60, 45), measured=not self.trial)
+        return self.table(512, quick=self.tiny or self.trial)
 
     def profile(self) -> Piece:
         kernels = "triton" if self.device == "cuda" else "torch"
         commands = []
         for length in (128, 512):
-            shape = ["--length", str(length), "--kernels", kernels, "--no-picture"]
+            shape = [*self.shape(length), "--kernels", kernels, "--no-picture"]
             for mode in ([], ["--compile"]):
                 if self.device == "cpu" and mode:
                     continue
@@ -210,7 +228,7 @@ class Pieces:
     def kernels(self) -> Piece:
         few = ["--repeats", "2" if self.tiny or self.trial else "20"]
         commands = [
-            self.script("attention", "attention", few, 40, quick=self.tiny or self.trial, tune=not self.tiny),
+            self.script("attention", "attention", few, 60, quick=self.tiny or self.trial, tune=not self.tiny),
             self.script("mixing", "mixing", [], 25, quick=self.tiny or self.trial),
         ]
         return Piece(commands)
@@ -274,8 +292,10 @@ class Pieces:
 
 FULL = tuple(name for name in Pieces.names if name != "imports")
 TRIAL = ("step128", "imports", "run", "tests", "profile", "scoring", "norms", "kernels", "lamb", "step512")
+TOGETHER = ("tests", "parallelism", "compile128", "compile512")
+"""Pieces without times: they run side by side before the others."""
 SIDE_BY_SIDE = 6
-"""Pieces at a time in a trial, after the first."""
+"""Pieces at a time."""
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -346,7 +366,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with babylm/ (prepared) and blimp/ or blimp.tar.gz")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu")
-    parser.add_argument("--budget", type=float, help="seconds of everything; default 530, with --trial 115")
+    parser.add_argument("--budget", type=float, help="seconds of everything; default 530, with --trial 125")
     parser.add_argument("--only", help=f"pieces, separated by commas: {', '.join(Pieces.names)}")
     parser.add_argument("--skip", default="", help="pieces to leave out, separated by commas")
     parser.add_argument("--trial", action="store_true")
@@ -362,7 +382,7 @@ def main() -> None:
     options.work = options.work.resolve()
     options.data = options.data.resolve() if options.data else None
     options.work.mkdir(parents=True, exist_ok=True)
-    budget = options.budget or (1800 if options.tiny else 115 if options.trial else 530)
+    budget = options.budget or (1800 if options.tiny else 125 if options.trial else 530)
     names = options.only.split(",") if options.only else list(TRIAL if options.trial else FULL)
     if unknown := sorted({*names, *filter(None, options.skip.split(","))} - set(Pieces.names)):
         sys.exit(f"no such piece: {', '.join(unknown)}; there are {', '.join(Pieces.names)}")
@@ -399,7 +419,7 @@ def main() -> None:
             if own.exists():
                 with log.open("ab") as sink:
                     sink.write(f"\n===== {command.name}: python {' '.join(command.arguments)}\n".encode())
-                    sink.write(own.read_bytes()[-2_000_000:])
+                    sink.write(own.read_bytes()[-400_000:])
 
     def carry_out(name: str) -> None:
         piece = planned[name]
@@ -429,13 +449,18 @@ def main() -> None:
                 found["result"] = summarize_run(piece.keeps[0][0].read_text().splitlines())
             record(name, command, found)
 
+    first, side_by_side, alone = [], [name for name in names if name in TOGETHER], []
     if options.trial:
-        carry_out(names[0])
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            list(pool.map(carry_out, names[1:]))
+        first, side_by_side = names[:1], names[1:]
     else:
-        for name in names:
-            carry_out(name)
+        alone = [name for name in names if name not in TOGETHER]
+    for name in first:
+        carry_out(name)
+    if side_by_side:
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            list(pool.map(carry_out, side_by_side))
+    for name in alone:
+        carry_out(name)
     failed = [c for piece in report["pieces"].values() for c, one in piece.items() if one["status"] != 0]
     print(f"{time.monotonic() - began:.1f} s; failed: {', '.join(failed) or 'none'}; results: {target}")
 

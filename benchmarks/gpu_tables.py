@@ -172,7 +172,9 @@ def detail_table(report: Report) -> list[str]:
                     title = f"{'compiled: ' if suffix else ''}{TITLES.get(name, name)} | {length}"
                     host = f"{found['host_milliseconds']:.1f} | {found.get('kernels', '')}"
                     peak = f"{found['peak_bytes'] / 2**30:.1f}" if "peak_bytes" in found else ""
-                    lines.append(f"| {title} | {host} | {peak} | {found.get('compile_seconds', '')} |")
+                    # The timed table found the compilers' caches filled by an earlier process.
+                    cold = contestant(report, f"compile{length}", name) if suffix else {}
+                    lines.append(f"| {title} | {host} | {peak} | {(cold or found).get('compile_seconds', '')} |")
     return lines
 
 

@@ -1,7 +1,7 @@
 """Time and memory of one training step: ELC-BERT in its forms, and transformers' models of the same size.
 
 python benchmarks/train_step.py [--device cuda|cpu] [--size small|base] [--rows N] [--length T] [--repeats N] [--quick]
-                                [--seconds S] [--compile] [--only NAME ...]
+                                [--seconds S] [--prepare-seconds S] [--compile] [--only NAME ...]
                                 [--out benchmarks/results/train_step_<device>.json]
 
 A step is forward and backward from cleared gradients (clipping and the optimizer are the same for all and have a
@@ -162,6 +162,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--seconds", type=float, help="begin no further turn after this many seconds of turns")
+    parser.add_argument("--prepare-seconds", type=float, help="begin no further contestant after this many seconds")
     parser.add_argument("--quick", action="store_true", help="the tiny size, three repeats: whether all of it runs")
     parser.add_argument("--compile", action="store_true", help="torch.compile all but the eager forms")
     parser.add_argument(
@@ -199,7 +200,11 @@ def main() -> None:
     steps: dict[str, Step] = {}
     prepared: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
+    began = time.perf_counter()
     for name in names:
+        if args.prepare_seconds is not None and time.perf_counter() - began > args.prepare_seconds:
+            failures[name] = f"not begun: {args.prepare_seconds:.0f} s had passed"
+            continue
         try:
             steps[name], prepared[name] = prepare(name, args)
         except Exception as problem:
