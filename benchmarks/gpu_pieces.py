@@ -298,6 +298,15 @@ SIDE_BY_SIDE = 6
 """Pieces at a time."""
 
 
+def answer(command: list[str]) -> str | None:
+    """What a program of the machine prints, if it is there and works."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
 def machine(device: str) -> dict[str, Any]:
     """Hardware, versions, date."""
     found: dict[str, Any] = {
@@ -311,13 +320,8 @@ def machine(device: str) -> dict[str, Any]:
         except PackageNotFoundError:
             found[package] = None
     if device == "cuda":
-        query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-        try:
-            found["gpu"] = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.strip()
-        except (OSError, subprocess.TimeoutExpired) as problem:
-            found["gpu"] = str(problem)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    found["commit"] = commit.stdout.strip() or None
+        found["gpu"] = answer(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
+    found["commit"] = answer(["git", "rev-parse", "HEAD"])
     return found
 
 
@@ -373,6 +377,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="the smallest sizes: whether the command lines are right")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--name", default="h200", help="of the machine, in the result's file name")
+    parser.add_argument("--commit", help="of the working tree, where there is no git")
     parser.add_argument("--run-seconds", type=float, default=60, help="of training steps in the real run")
     parser.add_argument("--run-rate", type=float, default=500_000, help="tokens a second that the real run may reach")
     parser.add_argument("--began", type=float, default=None, help=argparse.SUPPRESS)
@@ -399,6 +404,7 @@ def main() -> None:
         "pieces": {name: {} for name in names},
     }
     target = options.out / f"{options.name}_{report['machine']['date']}.json"
+    report["machine"]["commit"] = options.commit or report["machine"]["commit"]
     pieces = Pieces(options)
     planned = {name: getattr(pieces, name)() for name in names}
     total = sum(command.seconds for piece in planned.values() for command in piece.commands)
