@@ -1,11 +1,15 @@
-"""Masked language models of one size and one training step for all: this project's forms and transformers' models."""
+"""Masked language models of one size and one training step for all: this project's forms and transformers' models.
+
+Nothing here needs Composer or Streaming.
+"""
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -77,10 +81,30 @@ def random_batch(vocabulary: int, rows: int, length: int, device: str) -> dict[s
     return {key: value.to(device) for key, value in batch.items()}
 
 
+def build(make: Callable[[], nn.Module], device: str) -> nn.Module:
+    """A model that is created on its device: a base model takes seconds to initialize on a CPU."""
+    torch.manual_seed(0)
+    if device != "cpu":
+        try:
+            with torch.device(device):
+                return make().to(device)
+        except RuntimeError as problem:  # a constructor that mixes devices
+            print(f"initialized on the CPU: {one_line(problem)}", file=sys.stderr)
+    return make().to(device)
+
+
+def compile_model(model: nn.Module) -> nn.Module:
+    """ELC-BERT compiles what follows the mix of each layer; transformers' models as a whole, for static shapes."""
+    if hasattr(model, "compile_layers"):
+        model.compile_layers()
+        return model
+    return torch.compile(model, dynamic=False)  # type: ignore[return-value]
+
+
 def training_step(model: nn.Module, batch: dict[str, Tensor], device: str, compiled: bool = False) -> Step:
     """Forward and backward of one batch from cleared gradients; bfloat16 autocast on a GPU, float32 on a CPU."""
     model.to(device).train()
-    forward = torch.compile(model, dynamic=False) if compiled else model
+    forward = compile_model(model) if compiled else model
     inputs = dict(batch)
     if not isinstance(model, ElcForMaskedLM):
         # These models have a head for all positions only.
@@ -96,28 +120,69 @@ def training_step(model: nn.Module, batch: dict[str, Tensor], device: str, compi
     return step
 
 
-def timed(step: Step, device: str, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of one call, including the device's work."""
+class Times(NamedTuple):
+    """Seconds of one call."""
+
+    whole: float
+    """Including the device's work."""
+    host: float
+    """Until the call returned, before the device was done. A full launch queue makes the host wait for the device."""
+
+
+def timed(step: Step, device: str, clock: Callable[[], float] = time.perf_counter) -> Times:
+    """Time one call."""
     if device == "cuda":
         torch.cuda.synchronize()
     start = clock()
     step()
+    host = clock() - start
     if device == "cuda":
         torch.cuda.synchronize()
-    return clock() - start
+    return Times(clock() - start, host)
 
 
 def take_turns(
-    steps: dict[str, Step], device: str, repeats: int, warmup: int = 2, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, list[float]]:
-    """Seconds of every repeat; contestants take turns, so that a change in the machine's speed affects all."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    steps: dict[str, Step],
+    device: str,
+    repeats: int,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+    failures: dict[str, str] | None = None,
+    seconds: float | None = None,
+) -> dict[str, list[Times]]:
+    """Times of every repeat; contestants take turns, so that a change in the machine's speed affects all.
+
+    With `failures`, a contestant that raises is left out from then on, and its error is written there. After `seconds`
+    the turn under way is the last, once there is a repeat of each.
+    """
+    times: dict[str, list[Times]] = {name: [] for name in steps}
+    began = time.perf_counter()
     for turn in range(repeats + warmup):
-        for name, step in steps.items():
-            elapsed = timed(step, device, clock)
+        if seconds is not None and turn > warmup and time.perf_counter() - began > seconds:
+            break
+        for name in list(times):
+            try:
+                elapsed = timed(steps[name], device, clock)
+            except Exception as problem:
+                if failures is None:
+                    raise
+                failures[name] = one_line(problem)
+                del times[name]
+                continue
             if turn >= warmup:
                 times[name].append(elapsed)
     return times
+
+
+def one_line(problem: BaseException) -> str:
+    """Type and first line of an error."""
+    lines = str(problem).strip().splitlines()
+    return f"{type(problem).__name__}: {lines[0][:300] if lines else ''}"
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """Lower and upper quartile, also of one value."""
+    return statistics.quantiles(values, n=4)[::2] if len(values) > 1 else [values[0], values[0]]
 
 
 def matrix_rate(device: str, side: int | None = None, clock: Callable[[], float] = time.perf_counter) -> float:
@@ -125,5 +190,5 @@ def matrix_rate(device: str, side: int | None = None, clock: Callable[[], float]
     side = side or (8192 if device == "cuda" else 1536)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    seconds = [timed(lambda: a @ b, device, clock) for _ in range(12)]
+    seconds = [timed(lambda: a @ b, device, clock).whole for _ in range(12)]
     return 2 * side**3 / statistics.median(seconds[2:])

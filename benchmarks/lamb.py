@@ -1,6 +1,7 @@
 """Time of one optimizer step on the parameters of the base size: LAMB in its forms and other packages' optimizers.
 
-python -m benchmarks.lamb [--device cuda|cpu] [--repeats 20] [--layers 12] [--out benchmarks/results/lamb_<device>.json]
+python -m benchmarks.lamb [--device cuda|cpu] [--repeats 20] [--layers 12] [--quick]
+                          [--out benchmarks/results/lamb_<device>.json]
 
 Every contestant steps its own copy of the same parameters with the same gradients; after a warm-up they take turns, so
 that a change in the machine's speed affects all. Output: median milliseconds a step, and the ratio to the foreach form.
@@ -20,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch_optimizer import Lamb as TorchOptimizerLamb
 
 from elc_composer.model import ElcConfig, ElcForMaskedLM
 from elc_composer.optim import Lamb, parameter_groups
@@ -30,10 +30,16 @@ SETTINGS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.98), "eps": 1e-6}
 CONTESTANTS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
     "lamb_foreach": lambda groups: Lamb(groups, **SETTINGS),
     "lamb_plain": lambda groups: PlainLamb(groups, **SETTINGS),
-    "torch_optimizer_lamb": lambda groups: TorchOptimizerLamb(groups, **SETTINGS),
     "torch_adamw_foreach": lambda groups: torch.optim.AdamW(groups, **SETTINGS, foreach=True),
     "torch_adamw_per_parameter": lambda groups: torch.optim.AdamW(groups, **SETTINGS, foreach=False),
 }
+
+try:
+    from torch_optimizer import Lamb as TorchOptimizerLamb
+except ImportError:  # Composer brings it
+    pass
+else:
+    CONTESTANTS["torch_optimizer_lamb"] = lambda groups: TorchOptimizerLamb(groups, **SETTINGS)
 
 
 def parameter_list(layers: int, device: str) -> list[dict[str, Any]]:
@@ -46,7 +52,8 @@ def parameter_list(layers: int, device: str) -> list[dict[str, Any]]:
         num_hidden_layers=layers,
         num_attention_heads=12,
     )
-    groups = parameter_groups(ElcForMaskedLM(config), 0.1)
+    with torch.device(device):
+        groups = parameter_groups(ElcForMaskedLM(config), 0.1)
     generator = torch.Generator(device).manual_seed(0)
     for group in groups:
         group["params"] = [nn.Parameter(param.detach().to(device)) for param in group["params"]]
@@ -70,8 +77,11 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--quick", action="store_true", help="one layer, two repeats: whether all of it runs")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.quick:
+        args.layers, args.repeats = 1, 2
     out = args.out or Path(__file__).parent / "results" / f"lamb_{args.device}.json"
 
     load = os.getloadavg()[0]
@@ -96,9 +106,11 @@ def main() -> None:
         "milliseconds": {name: round(value, 3) for name, value in medians.items()},
         "quotient_by_lamb_foreach": {name: round(v / medians["lamb_foreach"], 3) for name, v in medians.items()},
     }
+    print(json.dumps(result, indent=2))
+    if args.quick and not args.out:
+        return
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
 
 
 def cpu_name() -> str:

@@ -16,13 +16,14 @@ import json
 import os
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from contestants import SIZES, elc, random_batch, take_turns, training_step
+from contestants import SIZES, build, elc, random_batch, take_turns, training_step
 from machine import describe_machine
 
 BLOCK = 6
@@ -52,12 +53,15 @@ def point(axis: str, value: int, args: argparse.Namespace) -> dict[str, Any]:
     shape = {"hidden_size": width, "intermediate_size": inner, "num_attention_heads": max(1, width // 64)}
     steps = {}
     for variant in ("zero", "ltg"):
-        torch.manual_seed(0)
-        model = elc(args.size, layers, max(512, length), layer_mixing=variant, kernels=args.kernels, **shape)
+        model = build(
+            partial(elc, args.size, layers, max(512, length), layer_mixing=variant, kernels=args.kernels, **shape),
+            args.device,
+        )
         steps[variant] = training_step(
             model, random_batch(model.config.vocab_size, rows, length, args.device), args.device
         )
-    times = take_turns(steps, args.device, args.repeats, warmup=1)
+    taken = take_turns(steps, args.device, args.repeats, warmup=1)
+    times = {name: [one.whole for one in values] for name, values in taken.items()}
     quotients = [elc_time / plain for elc_time, plain in zip(times["zero"], times["ltg"])]
     return {
         axis: value,

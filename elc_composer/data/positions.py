@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from composer.core.data_spec import default_split_batch
 
 from elc_composer.data.masking import IGNORED, MaskingConfig
 
@@ -41,6 +40,9 @@ class LabelPositions:
 
     def __call__(self, batch: Batch, microbatch_size: int | float) -> Sequence[Batch]:
         """Split a batch on the CPU, before it is moved to a device: a function for `DataSpec(split_batch=...)`."""
+        # Here, so that `locate` works without Composer.
+        from composer.core.data_spec import default_split_batch
+
         # Composer splits a microbatch once more to drop repeated samples at the end of an evaluation; the positions of
         # the first split are wrong then.
         plain = {key: value for key, value in batch.items() if key != "masked_positions"}

@@ -1,0 +1,1 @@
+"""Benchmarks; each one is a command."""
