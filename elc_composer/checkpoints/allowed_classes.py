@@ -16,17 +16,12 @@ import numpy as np
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from torch.torch_version import TorchVersion
 
-try:
-    from numpy._core.multiarray import _reconstruct, scalar
-except ImportError:  # numpy 1
-    from numpy.core.multiarray import _reconstruct, scalar
-
 _DTYPES = (np.uint8, np.uint32, np.int32, np.int64, np.uint64, np.float32, np.float64, np.bool_)
 _NUMPY: dict[str, Any] = {
-    # Both names of the module: numpy 2 reads what numpy 1 wrote, and the other way round.
+    # How numpy pickles arrays and scalars, under both names of the module: numpy 2 reads what numpy 1 wrote, and the other way round.
     f"numpy.{core}.multiarray.{function.__name__}": function
     for core in ("core", "_core")
-    for function in (_reconstruct, scalar)
+    for function in (np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0])
 }
 ALLOWED: dict[str, Any] = {
     "datetime.timedelta": datetime.timedelta,
