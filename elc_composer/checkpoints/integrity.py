@@ -10,8 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from torch.serialization import get_unsafe_globals_in_checkpoint
-
+from elc_composer.checkpoints.allowed_classes import foreign_names
 from elc_composer.checkpoints.sharded_metadata import read_metadata
 from elc_composer.common.errors import DataError, one_line
 from elc_composer.common.files import sha256_file
@@ -33,7 +32,8 @@ def damage(path: Path) -> str | None:
     """Description of the damage of a checkpoint in a few words; None if it is whole.
 
     A full checkpoint is a zip archive with checksums. A sharded one is a folder: its `.metadata` (unpickled with an
-    allow-list) lists the byte range of each part, and each part is a zip archive with checksums.
+    allow-list) lists the byte range of each part, and each part is a zip archive with checksums. An archive that
+    holds classes or functions other than those of a run's state counts as damaged.
     """
     try:
         return _folder_damage(path) if path.is_dir() else _archive_damage(path)
@@ -52,12 +52,14 @@ def _archive_damage(path: Path) -> str | None:
     return _unreadable(path)
 
 
-def _unreadable(path: Path) -> str | None:
-    # The zip directory has no checksum, and torch's reader checks it more strictly than Python's. Unpickles nothing.
+def _unreadable(archive: Path | io.BytesIO) -> str | None:
+    # The zip directory has no checksum, and torch's reader checks it more strictly than Python's.
     try:
-        get_unsafe_globals_in_checkpoint(path)
+        foreign = foreign_names(archive)
     except Exception as error:  # a damaged archive can raise any exception
         return f"torch cannot read it ({one_line(error)[:100]})"
+    if foreign:
+        return f"it holds more than a run's state ({foreign[0]}); none of its code was executed"
     return None
 
 
@@ -84,8 +86,11 @@ def _folder_damage(folder: Path) -> str | None:
         with file.open("rb") as content:
             for offset, length in places:
                 content.seek(offset)
-                if not _is_sound(content.read(length)):
+                part = content.read(length)
+                if not _is_sound(part):
                     return f"{name} does not match its checksums"
+                if problem := _unreadable(io.BytesIO(part)):
+                    return f"{name}: {problem}"
     return None
 
 

@@ -39,7 +39,7 @@ class CheckpointsConfig:
     autoresume: bool = True
     """Resume from the newest undamaged checkpoint in `save_folder`, if there is one."""
     load_path: str | None = None
-    """Checkpoint to start from; loading unpickles it, which can run code, so use only your own."""
+    """Checkpoint to start from; one that holds more than a run's state is refused, and none of its code runs."""
 
     def __post_init__(self) -> None:
         if self.keep == 0 or self.keep < -1:

@@ -10,6 +10,7 @@ from composer.algorithms import GradientClipping
 from composer.utils import dist, reproducibility
 
 from elc_composer.callbacks import GradientNorm, LossGuard, Preemption, SeededSteps, StepMetrics
+from elc_composer.checkpoints.allowed_classes import loading_without_code
 from elc_composer.checkpoints.s3 import Bucket, Mirror
 from elc_composer.checkpoints.save import CheckpointWriter
 from elc_composer.common.strict_yaml import to_yaml
@@ -141,26 +142,27 @@ def build_trainer(run: Run, data: DataSpec, stage: Stage, callbacks: list[Callba
     if config.parallelism.activation_checkpointing and config.parallelism.strategy is Strategy.ddp:
         checkpoint_layers(model, is_layer)
     compiled = model.compile_layers() if compiles(config.parallelism, device_kind()) else None
-    return Trainer(
-        model=ElcComposerModel(model, evaluators.metrics, run.config.label_smoothing),
-        train_dataloader=data,
-        eval_dataloader=evaluators.evaluators or None,
-        optimizers=optimizer,
-        schedulers=build_scheduler(config.schedule, optimizer, config.max_steps),
-        step_schedulers_every_batch=True,
-        max_duration=f"{config.max_steps}ba",
-        algorithms=build_algorithms(run),
-        callbacks=[*callbacks, *describe, *([] if compiled is None else [CompileTime(compiled)])],
-        loggers=build_loggers(config.loggers, run.folder, config.run_name, resumed=run.resume is not None),
-        progress_bar=config.loggers.progress_bar,
-        log_to_console=config.loggers.console_interval is not None,
-        console_log_interval=config.loggers.console_interval or "1ep",
-        device_train_microbatch_size=device_microbatch_size(stage),
-        accumulate_train_batch_on_tokens=True,
-        precision=config.precision.value,
-        parallelism_config=composer_parallelism(config.parallelism),
-        dist_timeout=config.parallelism.dist_timeout,
-        load_path=None if run.resume is None else run.resume.path,
-        run_name=config.run_name,
-        seed=config.seed,
-    )
+    with loading_without_code():
+        return Trainer(
+            model=ElcComposerModel(model, evaluators.metrics, run.config.label_smoothing),
+            train_dataloader=data,
+            eval_dataloader=evaluators.evaluators or None,
+            optimizers=optimizer,
+            schedulers=build_scheduler(config.schedule, optimizer, config.max_steps),
+            step_schedulers_every_batch=True,
+            max_duration=f"{config.max_steps}ba",
+            algorithms=build_algorithms(run),
+            callbacks=[*callbacks, *describe, *([] if compiled is None else [CompileTime(compiled)])],
+            loggers=build_loggers(config.loggers, run.folder, config.run_name, resumed=run.resume is not None),
+            progress_bar=config.loggers.progress_bar,
+            log_to_console=config.loggers.console_interval is not None,
+            console_log_interval=config.loggers.console_interval or "1ep",
+            device_train_microbatch_size=device_microbatch_size(stage),
+            accumulate_train_batch_on_tokens=True,
+            precision=config.precision.value,
+            parallelism_config=composer_parallelism(config.parallelism),
+            dist_timeout=config.parallelism.dist_timeout,
+            load_path=None if run.resume is None else run.resume.path,
+            run_name=config.run_name,
+            seed=config.seed,
+        )
