@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,16 @@ def main() -> None:
         location = model_folder(options, Path(folder))
         for dtype in options.dtypes:
             settings.update(ours(location, texts_and_pairs, dtype, options))
-            settings.update(minicons(location, texts_and_pairs, dtype, options))
+            try:
+                settings.update(minicons(location, texts_and_pairs, dtype, options))
+            except Exception as error:
+                print(f"minicons {dtype} left out: {error!r}", flush=True)
         parameters = sum(p.numel() for p in load_model_and_tokenizer(location)[0].parameters())
     report = {
         "machine": described,
         "date": date.today().isoformat(),
         "model": {"name": options.name or Path(options.model).name, "parameters": parameters},
-        "minicons": version("minicons"),
+        "minicons": version("minicons") if find_spec("minicons") else None,
         "pairs": len(texts_and_pairs),
         "clock": options.clock,
         **measure(settings, len(texts_and_pairs), options),
@@ -72,12 +76,13 @@ def arguments() -> argparse.Namespace:
     parse.add_argument("--minimal-pairs", required=True)
     parse.add_argument("--tokenizer", type=Path, help="tokenizer.json for `small` or `base`")
     parse.add_argument("--pairs", type=int, default=200)
+    parse.add_argument("--full", action="store_true", help="all pairs; give minicons none with --batch-sizes")
     parse.add_argument("--rounds", type=int, default=3)
     parse.add_argument("--device", default="cpu")
     parse.add_argument("--threads", type=int, help="of torch, on a CPU")
     parse.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parse.add_argument(
-        "--batch-sizes", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32], help="sentences, for minicons"
+        "--batch-sizes", nargs="*", type=int, default=[1, 2, 4, 8, 16, 32], help="sentences, for minicons"
     )
     parse.add_argument("--tokens", nargs="+", type=int, default=[1024, 2048, 4096], help="tokens per batch, for ours")
     parse.add_argument("--clock", choices=["wall", "cpu"], default="wall")
@@ -90,6 +95,8 @@ def arguments() -> argparse.Namespace:
 
 def sample(options: argparse.Namespace) -> list[Any]:
     pairs = read_minimal_pairs(options.minimal_pairs)
+    if options.full:
+        return pairs
     return random.Random(0).sample(pairs, min(options.pairs, len(pairs)))
 
 
@@ -117,6 +124,9 @@ def minicons(location: Path, pairs: list[Any], dtype: str, options: argparse.Nam
     from minicons.scorer import MaskedLMScorer
 
     model, tokenizer = load_model_and_tokenizer(location, dtype=dtype, device=options.device)
+    if not hasattr(tokenizer, "batch_encode_plus"):
+        # transformers 5 dropped the method that minicons calls.
+        type(tokenizer).batch_encode_plus = lambda self, texts, **more: self(texts, **more)
     scorer = MaskedLMScorer(model, device=options.device, tokenizer=tokenizer)
     texts = [text for pair in pairs for text in (pair.sentence_good, pair.sentence_bad)]
 
@@ -134,17 +144,23 @@ def measure(settings: Settings, n: int, options: argparse.Namespace) -> dict[str
     seconds: dict[str, list[float]] = {name: [] for name in settings}
     scores: dict[str, np.ndarray] = {}
     for _ in range(options.rounds):
-        for name, run in settings.items():
+        for name, run in list(settings.items()):
             began = clock()
-            scores[name] = run()
+            try:
+                scores[name] = run()
+            except Exception as error:
+                print(f"{name} left out: {error!r}", flush=True)
+                del settings[name], seconds[name]
+                continue
             seconds[name].append(clock() - began)
-    speed = {name: n / min(times) for name, times in seconds.items()}
+    speed = {name: n / min(times) for name, times in seconds.items() if times}
     result: dict[str, Any] = {"pairs_per_second": {name: round(value, 2) for name, value in speed.items()}}
     for dtype in options.dtypes:
-        best = {
-            who: max((k for k in speed if k.startswith(f"{who} {dtype}")), key=speed.__getitem__)
-            for who in ("ours", "minicons")
-        }
+        names = {who: [k for k in speed if k.startswith(f"{who} {dtype}")] for who in ("ours", "minicons")}
+        best = {who: max(found, key=speed.__getitem__) for who, found in names.items() if found}
+        if len(best) < 2:
+            result[dtype] = {"best": best}
+            continue
         mine, theirs = scores[best["ours"]], scores[best["minicons"]]
         result[dtype] = {
             "best": best,

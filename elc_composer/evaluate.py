@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from composer.utils import dist
 
 from elc_composer.common.addresses import parse_optional_address, refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError, one_line
 from elc_composer.common.files import write_text
-from elc_composer.common.process_group import join_process_group
+from elc_composer.evaluation import ranks as dist
 from elc_composer.evaluation.aggregate import ScoredPairs, summarize
 from elc_composer.evaluation.blimp import SUPPLEMENT_PARADIGMS
 from elc_composer.evaluation.config import Method, Reduction, ScoringConfig, Ties
@@ -166,6 +165,8 @@ def _start(name: str | None) -> torch.device:
         device = torch.device("cuda", dist.get_local_rank())
         torch.cuda.set_device(device)
     if dist.get_world_size() > 1 and not dist.is_initialized():
+        from elc_composer.common.process_group import join_process_group
+
         join_process_group("gpu" if device.type == "cuda" else "cpu")
     return device
 

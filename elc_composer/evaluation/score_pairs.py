@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from composer.utils import dist
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
 from elc_composer.common.errors import ConfigError, DataError
+from elc_composer.evaluation import ranks as dist
 from elc_composer.evaluation.aggregate import ScoredPairs
 from elc_composer.evaluation.config import ScoringConfig
 from elc_composer.evaluation.encoding import EncodedSentences, encode_pairs, max_sentence_length

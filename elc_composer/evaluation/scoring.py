@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +18,8 @@ from elc_composer.evaluation.position_logits import PositionLogits
 from elc_composer.evaluation.rows import RowPlan, plan_rows
 
 Floats = NDArray[np.float64]
+AHEAD = 4
+"""Batches that are prepared, and batches that are computed, ahead of their results on a GPU."""
 
 
 def target_log_probs(logits: Tensor, slot: Tensor, token: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -55,12 +58,16 @@ class RowScorer:
     @torch.inference_mode()
     def score(self, plan: RowPlan, span: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """`target_index` `[K]` (CPU) and log-probabilities `[K]` (device) of the targets in a range of rows."""
-        batch = plan.batch(*span)
+        return self._score(plan.batch(*span))
+
+    def _score(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         moved = {
             name: batch[name].to(self.device, non_blocking=True)
             for name in ("input_ids", "masked_positions", "target_slot", "target_token")
         }
-        mask = None if bool(batch["attention_mask"].all()) else batch["attention_mask"].to(self.device)
+        mask = (
+            None if bool(batch["attention_mask"].all()) else batch["attention_mask"].to(self.device, non_blocking=True)
+        )
         logits = self.logits_at(moved["input_ids"], mask, moved["masked_positions"])
         values = target_log_probs(logits, moved["target_slot"], moved["target_token"], self.config.temperature)
         return batch["target_index"], values
@@ -77,6 +84,9 @@ class RowScorer:
             # per batch, until the machine runs out of memory.
             return self.score(plan, span)[1].double().cpu().numpy().copy()
 
+        if self.device.type == "cuda":
+            yield from self._score_ahead(plan, spans)
+            return
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         if threads == 1 or not spans:
             yield from map(values, spans)
@@ -87,6 +97,44 @@ class RowScorer:
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
+
+    def _score_ahead(self, plan: RowPlan, spans: Sequence[tuple[int, int]]) -> Generator[Floats, None, None]:
+        """`score_each` on a GPU: a thread prepares batches, and the host waits only for results some batches back."""
+
+        def prepare(span: tuple[int, int]) -> dict[str, Tensor]:
+            return {name: tensor.pin_memory() for name, tensor in plan.batch(*span).items()}
+
+        waiting: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+
+        def oldest() -> Floats:
+            values, copied = waiting.popleft()
+            copied.synchronize()
+            return values.numpy().copy()
+
+        pool = ThreadPoolExecutor(1)
+        try:
+            ahead = deque(pool.submit(prepare, span) for span in spans[:AHEAD])
+            for following in [*spans[AHEAD:], *[None] * len(ahead)]:
+                batch = ahead.popleft().result()
+                if following is not None:
+                    ahead.append(pool.submit(prepare, following))
+                waiting.append(self._started(batch))
+                if len(waiting) > AHEAD:
+                    yield oldest()
+            while waiting:
+                yield oldest()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    @torch.inference_mode()
+    def _started(self, batch: dict[str, Tensor]) -> tuple[Tensor, torch.cuda.Event]:
+        """Queue a batch and the copy of its results; the event tells when they have arrived."""
+        values = self._score(batch)[1].double()
+        arrived = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        arrived.copy_(values, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(self.device))
+        return arrived, copied
 
 
 def score_encoded(

@@ -303,3 +303,38 @@ def test_results_of_a_batch_are_not_views_of_torch_memory() -> None:
     kept = _score_batches(scorer, plan, spans, list(range(len(spans))), ledger=None, progress=False)
     assert len(kept) == len(spans) > 1
     assert all(values.flags.owndata for values in kept.values())
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 16, 10_000])
+def test_batches_ahead_of_their_results_keep_order_and_values(
+    monkeypatch: pytest.MonkeyPatch, tokens_per_batch: int
+) -> None:
+    """The queue of the GPU path with pinned memory and events replaced, which need a GPU."""
+
+    class Event:
+        def synchronize(self) -> None:
+            pass
+
+    scorer, plan = RowScorer(elc(), ScoringConfig()), plan_rows(encode_sentences(tiny_tokenizer(), TEXTS))
+    spans = plan.spans(tokens_per_batch)
+    wanted = [scorer.score(plan, span)[1].double().numpy() for span in spans]
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+
+    def started(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Event]:
+        with torch.inference_mode():
+            return scorer._score(batch)[1].double(), Event()
+
+    monkeypatch.setattr(scorer, "_started", started)
+    found = list(scorer._score_ahead(plan, spans))
+    assert len(found) == len(spans)
+    for one, other in zip(found, wanted):
+        np.testing.assert_array_equal(one, other)
+    assert list(scorer._score_ahead(plan, [])) == []
+
+
+@pytest.mark.gpu
+def test_scores_on_a_gpu_are_those_of_the_cpu() -> None:
+    model, tokenizer = elc(), tiny_tokenizer()
+    wanted = score_sentences(model, tokenizer, TEXTS, ScoringConfig(tokens_per_batch=16))
+    found = score_sentences(model.cuda(), tokenizer, TEXTS, ScoringConfig(tokens_per_batch=16))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
