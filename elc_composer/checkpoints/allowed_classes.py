@@ -19,9 +19,9 @@ from torch.torch_version import TorchVersion
 _DTYPES = (np.uint8, np.uint32, np.int32, np.int64, np.uint64, np.float32, np.float64, np.bool_)
 _NUMPY: dict[str, Any] = {
     # How numpy pickles arrays and scalars, under the module's names in numpy 1 and 2, which read each other's files.
-    f"numpy.{core}.multiarray.{function.__name__}": function
+    f"numpy.{core}.multiarray.{name}": made.__reduce__()[0]
     for core in ("core", "_core")
-    for function in (np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0])
+    for name, made in (("_reconstruct", np.empty(0)), ("scalar", np.float64(0)))
 }
 ALLOWED: dict[str, Any] = {
     "datetime.timedelta": datetime.timedelta,
