@@ -6,9 +6,9 @@ python -m benchmarks.gpu_pieces [--data DIR] [--out benchmarks/results/gpu] [--b
 A piece is one or more commands. A failing or slow one never stops the rest: its exit status and the end of its output
 are in the results. OUT gets `<name>_<date>.json` with all results, the machine and its versions, `log.txt` with all
 output, and a few files of the real run; they are rewritten after every command. With less time than the pieces'
-limits add up to, all limits shrink alike. Pieces without times (tests, filling the compilers' caches) run side by side
-first. `--trial` runs short forms of all pieces to find trivial breakage: one step
-table alone, then the rest side by side, so that only that table's times mean anything.
+limits add up to, all limits shrink alike. Pieces without times (tests, filling the compilers' caches, loss curves) run
+side by side first. `--trial` runs short forms of all pieces to find trivial breakage: one step table alone, then the
+rest side by side, so that only that table's times mean anything.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from benchmarks.gpu_tables import summarize_run
 ROOT = Path(__file__).resolve().parent.parent
 MATRIX = ROOT / "tests" / "training" / "test_parallelism_gpu.py"
 PACKAGES = ["torch", "triton", "transformers", "numpy", "mosaicml", "mosaicml-streaming", "minicons"]
-BEFORE_RUN = ("scoring", "norms", "kernels", "lamb")
+BEFORE_RUN = ("scoring", "kernels", "lamb")
 RUN_RESERVE = 115.0
 """Seconds that these pieces leave to the real run."""
 GRACE = 5.0
@@ -223,7 +223,11 @@ class Pieces:
         return Piece([command], make)
 
     def norms(self) -> Piece:
-        return Piece([self.script("norms", "norm_precision", [], 35, quick=self.tiny or self.trial)])
+        small = self.tiny or self.trial
+        shape = ["--layers", "2", "--width", "64", "--steps", "10", "--seeds", "1"]
+        if not small:
+            shape = ["--layers", "4", "--width", "256", "--rows", "64", "--length", "64", "--steps", "500"]
+        return Piece([self.script("norms", "norm_precision", shape, 20 if small else 100)])
 
     def kernels(self) -> Piece:
         few = ["--repeats", "2" if self.tiny or self.trial else "20"]
@@ -292,7 +296,7 @@ class Pieces:
 
 FULL = tuple(name for name in Pieces.names if name != "imports")
 TRIAL = ("step128", "imports", "run", "tests", "profile", "scoring", "norms", "kernels", "lamb", "step512")
-TOGETHER = ("tests", "parallelism", "compile128", "compile512")
+TOGETHER = ("tests", "parallelism", "compile128", "compile512", "norms")
 """Pieces without times: they run side by side before the others."""
 SIDE_BY_SIDE = 6
 """Pieces at a time."""
