@@ -26,32 +26,39 @@ from typing import Any
 
 import torch
 
-from elc_composer.model import triton_attention_kernels
+from elc_composer.model import triton_attention_kernels, triton_attention_saved_kernels
 from elc_composer.model.attention import relative_position_buckets
 from elc_composer.model.triton_attention import Launch, launches, shared_arguments
 
-POINTERS = {"BUCKETS": "*i32", "PADDING": "*i8", "SEED": "*i64", "LSE": "*fp32", "DELTA": "*fp32"}
-NUMBERS = {"B": "i32", "T": "i32", "H": "i32", "threshold": "i32"}
+POINTERS = {"BUCKETS": "*i32", "PADDING": "*i8", "SEED": "*i64", "LSE": "*fp32", "DELTA": "*fp32", "MAXIMA": "*fp32"}
+NUMBERS = dict.fromkeys(("B", "T", "H", "PADDED", "threshold"), "i32")
 NUMBERS |= dict.fromkeys(("scale", "scale_log2", "keep_scale"), "fp32")
 TYPES = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
 KERNELS = ("forward_kernel", "query_gradient_kernel", "key_gradient_kernel")
+SAVED_KERNELS = ("saved_query_gradient_kernel", "saved_key_gradient_kernel")
 
 LAYOUT = re.compile(r"(#\w+) = #ttg\.blocked<\{sizePerThread = \[1, 1\], threadsPerWarp = \[(\d+), (\d+)\]")
-# Only the look-ups are loads of two dimensions without a mask.
+# Only the look-ups are loads of single elements, in two dimensions and without a mask.
 LOOK_UP = re.compile(r"tt\.load %\w+ : tensor<(\d+)x(\d+)x!tt\.ptr<bf16>, (#\w+)>")
 LABEL = re.compile(r"^(\.L_x_\d+):")
 INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(.*);")
 
 
-def compiled(kernel: Any, dtype: torch.dtype, length: int, head_size: int, architecture: int, launch: Launch) -> Any:
-    """A kernel compiled by Triton for a GPU, with padding and dropout."""
+def compiled(
+    kernel: Any, dtype: torch.dtype, length: int, head_size: int, architecture: int, launch: Launch, save: int = 0
+) -> Any:
+    """A kernel compiled by Triton for a GPU, with padding and dropout.
+
+    `save`: the forward saves its probabilities for blocks of that size. A backward kernel that reads them takes the
+    forward's block of keys as `block_n`.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     query_key: Any = SimpleNamespace(dtype=dtype, shape=(2, length, 2, 12, head_size), device=torch.device("cuda"))
     constants = shared_arguments(query_key, torch.empty(64), torch.empty(0), 0.1)
-    constants |= {"BLOCK_M": launch.block_m, "BLOCK_N": launch.block_n, "BLOCK": launch.block_m}
+    constants |= {"BLOCK_M": launch.block_m, "BLOCK_N": launch.block_n, "BLOCK": launch.block_m, "SAVE": save}
     if length == 1:
         # Triton makes constants of integers that are 1.
         constants |= {"B": 1, "T": 1, "H": 1}
@@ -60,7 +67,7 @@ def compiled(kernel: Any, dtype: torch.dtype, length: int, head_size: int, archi
     signature = {name: kinds.get(name, TYPES[dtype]) for name in kernel.arg_names}
     # As Triton's launcher does: it compiles for addresses and sizes that are multiples of 16, which loads use.
     aligned = {name for name, kind in signature.items() if kind.startswith("*")}
-    aligned |= {"T", "B"} if length % 16 == 0 else set()
+    aligned |= {"T", "B", "PADDED"} if length % 16 == 0 else set()
     attributes = {(n,): [["tt.divisibility", 16]] for n, name in enumerate(kernel.arg_names) if name in aligned}
     return triton.compile(
         ASTSource(kernel, signature, constants, attributes),
@@ -100,7 +107,8 @@ def look_up_passes(ttgir: str, queries: int, keys: int, length: int) -> list[tup
     lanes = {name: (int(rows), int(columns)) for name, rows, columns in LAYOUT.findall(ttgir)}
     bucket = relative_position_buckets(32, length).tolist()
     counts = []
-    for (rows, columns, layout), by_query in zip(LOOK_UP.findall(ttgir), (True, False), strict=False):
+    look_ups = [found for found in LOOK_UP.findall(ttgir) if found[2] in lanes]
+    for (rows, columns, layout), by_query in zip(look_ups, (True, False), strict=False):
         tile, warp = (int(rows), int(columns)), lanes[layout]
         # A square tile does not show which side is transposed: content-to-position scores are.
         upright = tile == (queries, keys) and not (queries == keys and by_query)
@@ -117,9 +125,9 @@ def look_up_passes(ttgir: str, queries: int, keys: int, length: int) -> list[tup
     return counts
 
 
-def costs(kernel: Any, length: int, head_size: int, launch: Launch, square: bool) -> dict[str, Any]:
+def costs(kernel: Any, length: int, head_size: int, launch: Launch, square: bool, save: int = 0) -> dict[str, Any]:
     """Counts of one kernel; `square` for tiles of `block_m` x `block_m`."""
-    made = compiled(kernel, torch.bfloat16, length, head_size, 90, launch)
+    made = compiled(kernel, torch.bfloat16, length, head_size, 90, launch, save)
     queries, keys = launch.block_m, launch.block_m if square else launch.block_n
     with tempfile.TemporaryDirectory() as folder:
         ptx, cubin = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
@@ -173,6 +181,15 @@ def main() -> None:
         square = name != "forward_kernel"
         launch = backward if square else forward
         result[name] = costs(getattr(module, name), args.length, args.head_size, launch, square)
+    if not args.kernels:
+        forward, backward = launches(args.length, args.head_size, torch.bfloat16.itemsize, True)
+        result["forward_kernel that saves"] = costs(
+            triton_attention_kernels.forward_kernel, args.length, args.head_size, forward, False, backward.block_m
+        )
+        launch = backward._replace(block_n=forward.block_n)
+        for name in SAVED_KERNELS:
+            kernel = getattr(triton_attention_saved_kernels, name)
+            result[name] = costs(kernel, args.length, args.head_size, launch, True)
     found = json.loads(args.out.read_text()) if args.out.exists() else {}
     label = f"{args.label}, {args.length} tokens, heads of {args.head_size}, Triton {triton.__version__}"
     args.out.write_text(json.dumps({**found, label: result}, indent=2) + "\n")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.attention_compiled import compiled, costs, look_up_passes
+from benchmarks.attention_compiled import KERNELS, SAVED_KERNELS, compiled, costs, look_up_passes
 from elc_composer.model import triton_attention_kernels as kernels
+from elc_composer.model import triton_attention_saved_kernels as saved_kernels
 from elc_composer.model.triton_attention import Launch, launches
 from tests.model.triton_interpreter import interpreted
 
@@ -25,7 +26,7 @@ test_golden_numbers_in_interpreter = pytest.mark.golden(
 SHARED_MEMORY = 99 * 1024
 
 
-@pytest.mark.parametrize("name", ["forward_kernel", "query_gradient_kernel", "key_gradient_kernel"])
+@pytest.mark.parametrize("name", [*KERNELS, *SAVED_KERNELS])
 @pytest.mark.parametrize(
     ("dtype", "length", "head_size", "architecture"),
     [
@@ -38,9 +39,11 @@ SHARED_MEMORY = 99 * 1024
 )
 def test_compiles_for_a_gpu(name: str, dtype: torch.dtype, length: int, head_size: int, architecture: int) -> None:
     pytest.importorskip("triton", "3.3")
-    forward, backward = launches(length, head_size, dtype.itemsize)
-    launch = forward if name == "forward_kernel" else backward
-    kernel = compiled(getattr(kernels, name), dtype, length, head_size, architecture, launch)
+    saved = name in SAVED_KERNELS
+    forward, backward = launches(length, head_size, dtype.itemsize, saved)
+    launch = forward if name == "forward_kernel" else backward._replace(block_n=forward.block_n)
+    module = saved_kernels if saved else kernels
+    kernel = compiled(getattr(module, name), dtype, length, head_size, architecture, launch, backward.block_m)
     assert kernel.asm["cubin"]
     assert kernel.metadata.shared <= SHARED_MEMORY
 
