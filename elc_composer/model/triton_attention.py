@@ -40,12 +40,13 @@ class Launch(NamedTuple):
 def launches(length: int, head_size: int, element_size: int, saved: bool = False) -> tuple[Launch, Launch]:
     """Launch settings of the forward and of both backward kernels; `saved`: those with saved probabilities.
 
-    The fastest of those measured on an H200 with heads of 64 in bfloat16, at 128 and at 512 tokens: docs/attention.md.
+    Without `saved`, the fastest of those measured on an H200 with heads of 64 in bfloat16, at 128 and at 512 tokens;
+    with it, chosen by instructions and registers of the compiled code: docs/attention.md.
     """
     whole = max(16, 1 << (length - 1).bit_length())
     wide = head_size > 64 or element_size > 2
     side = min(32 if wide else 64, whole)
-    return Launch(min(64, whole), min(32, whole), 4, 2), Launch(side, side, 4, 1)
+    return Launch(min(64, whole), side if saved else min(32, whole), 4, 2), Launch(side, side, 4, 1)
 
 
 def supported(query_key: Tensor, buckets: int) -> bool:

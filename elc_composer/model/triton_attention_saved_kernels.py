@@ -30,19 +30,6 @@ def one_hot(ONE_HOT, first, PADDED, BLOCK: tl.constexpr, BLOCK_R: tl.constexpr, 
 
 
 @jit
-def rotated(d_s, SIGN: tl.constexpr, BLOCK: tl.constexpr):
-    """The tile with each row rotated so that a column holds two distances, and where it holds the nearer of these.
-
-    For a tile whose corner has the distance d, column c holds d - BLOCK + 1 + c and d + 1 + c. Rows are queries
-    (`SIGN` 1) or keys (-1).
-    """
-    row = tl.arange(0, BLOCK)[:, None]
-    column = tl.arange(0, BLOCK)[None, :]
-    near = column >= row if SIGN == 1 else column >= BLOCK - 1 - row
-    return tl.gather(d_s, (row - SIGN * (column + 1)) & (BLOCK - 1), 1), near
-
-
-@jit
 def row_factors(
     MAXIMA, lse, of_row, start_n, PADDED, keep_scale, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr
 ):  # fmt: skip
@@ -95,6 +82,7 @@ def saved_query_gradient_kernel(
     d_table = tl.zeros([BLOCK, BLOCK_R], tl.float32)
     earlier = tl.zeros([BLOCK, BLOCK], DOT)
     distance = block * BLOCK
+    near = column[None, :] >= column[:, None]
     for start_n in range(0, length, BLOCK):
         offs_n = start_n + column
         in_n = (offs_n < T)[:, None] & (offs_d < D)[None, :]
@@ -109,14 +97,14 @@ def saved_query_gradient_kernel(
         d_s = tl.abs(saved) * factor * (tl.where(saved > 0, d_p, 0.0) - delta[:, None])
         d_s = d_s.to(DOT)
         d_q = tl.dot(d_s, k, d_q, input_precision=PRECISION)
-        # The farther distances of this tile are the nearer ones of the tile before: one product sums both.
+        # With each row rotated, column c holds two distances: `distance` - BLOCK + 1 + c where `near`, else BLOCK more.
+        # The farther distances of this tile are the nearer ones of the tile before: one product sums both by bucket.
         distance = block * BLOCK - start_n
-        turned, near = rotated(d_s, 1, BLOCK)
+        turned = tl.gather(d_s, (column[:, None] - column[None, :] - 1) & (BLOCK - 1), 1)
         both = tl.where(near, earlier, turned)
         buckets = one_hot(ONE_HOT, distance + 1, PADDED, BLOCK, BLOCK_R, DOT)
         d_table = tl.dot(both, buckets, d_table, input_precision=PRECISION)
         earlier = turned
-    near = column[None, :] >= column[:, None]
     buckets = one_hot(ONE_HOT, distance - (BLOCK - 1), PADDED, BLOCK, BLOCK_R, DOT)
     d_table = tl.dot(tl.where(near, earlier, 0.0), buckets, d_table, input_precision=PRECISION)
 
@@ -168,6 +156,7 @@ def saved_key_gradient_kernel(
     d_table = tl.zeros([BLOCK, BLOCK_R], tl.float32)
     earlier = tl.zeros([BLOCK, BLOCK], DOT)
     distance = -block * BLOCK
+    near = column[:, None] >= BLOCK - 1 - column[None, :]
     for start_m in range(0, tl.where(block * BLOCK < length, T, 0), BLOCK):
         offs_m = start_m + column
         in_m = (offs_m < T)[:, None] & (offs_d < D)[None, :]
@@ -186,18 +175,17 @@ def saved_key_gradient_kernel(
         d_v = tl.dot(tl.trans(dropped), d_out, d_v, input_precision=PRECISION)
         d_p = tl.dot(d_out, tl.trans(v), input_precision=PRECISION)
         d_s = (tl.abs(p) * (tl.where(saved > 0, d_p, 0.0) - delta[:, None])).to(DOT)
-        d_s = tl.trans(d_s)
-        d_k = tl.dot(d_s, q, d_k, input_precision=PRECISION)
-        # The nearer distances of this tile are the farther ones of the tile before: one product sums both.
+        d_k = tl.dot(tl.trans(d_s), q, d_k, input_precision=PRECISION)
+        # As above with each column rotated: row c holds two distances. The nearer distances of this tile are the
+        # farther ones of the tile before.
         distance = start_m - block * BLOCK
-        turned, near = rotated(d_s, -1, BLOCK)
-        both = tl.where(near, turned, earlier)
+        turned = tl.gather(d_s, (column[:, None] + column[None, :] + 1) & (BLOCK - 1), 0)
+        both = tl.trans(tl.where(near, turned, earlier))
         buckets = one_hot(ONE_HOT, distance - (BLOCK - 1), PADDED, BLOCK, BLOCK_R, DOT)
         d_table = tl.dot(both, buckets, d_table, input_precision=PRECISION)
         earlier = turned
-    near = column[None, :] >= BLOCK - 1 - column[:, None]
     buckets = one_hot(ONE_HOT, distance + 1, PADDED, BLOCK, BLOCK_R, DOT)
-    d_table = tl.dot(tl.where(near, 0.0, earlier), buckets, d_table, input_precision=PRECISION)
+    d_table = tl.dot(tl.trans(tl.where(near, 0.0, earlier)), buckets, d_table, input_precision=PRECISION)
 
     offs_r = tl.arange(0, BLOCK_R)
     in_r = (offs_d < D)[None, :] & (offs_r < BLOCK_R)[:, None]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.attention_compiled import KERNELS, SAVED_KERNELS, compiled, costs, look_up_passes
 from elc_composer.model import triton_attention_kernels as kernels
 from elc_composer.model import triton_attention_saved_kernels as saved_kernels
 from elc_composer.model.triton_attention import Launch, launches
+from tests.model.compiled_attention import KERNELS, SAVED_KERNELS, compiled, costs, look_up_passes
 from tests.model.triton_interpreter import interpreted
 
 test_in_interpreter = interpreted("triton_attention_cases.py")

@@ -196,14 +196,14 @@ def test_both_forms_of_the_backward_agree(
     """Gradients from saved probabilities against those from scores and a mask computed again, with padding."""
     if tiles in TILES:
         monkeypatch.setattr("elc_composer.model.triton_attention.launches", lambda *_: TILES[tiles])
-    given = inputs(Case(70, batch=8, heads=1))
+    given = inputs(Case(45, batch=4, heads=1))
     leaves = [leaf.detach().bfloat16().requires_grad_() for leaf in given[:3]]
     cast = given._replace(query_key=leaves[0], value=leaves[1], position=leaves[2])
     found = []
-    for longest in (0, 70):
+    for longest in (0, 45):
         monkeypatch.setattr("elc_composer.model.triton_attention.SAVED_LENGTH", longest)
         torch.manual_seed(5)
-        out = triton_attention(*leaves, given.buckets, padded_rows(70), given.scale, dropout)
+        out = triton_attention(*leaves, given.buckets, padded_rows(45)[1::2], given.scale, dropout)
         found.append(results(cast, out))
     assert torch.equal(found[0][0], found[1][0])
     for name, computed, read in zip(LEAVES, found[0][1:], found[1][1:], strict=True):
