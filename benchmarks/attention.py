@@ -1,15 +1,21 @@
 """Benchmark of disentangled attention, forward and backward: time and memory of this project's forms and of others.
 
-    python -m benchmarks.attention [--device cuda|cpu] [--repeats 20] [--out benchmarks/results/attention_<device>.json]
+    python -m benchmarks.attention [--device cuda|cpu] [--repeats 20] [--quick] [--tune [--tune-seconds 30]]
+                                   [--out benchmarks/results/attention_<device>.json]
 
 It measures the part between the projections and the output matrix with the base model's heads (12 of size 64, 63
 buckets) in one process. After warm-up the contestants take turns, so that a change in the machine's speed affects all
 of them. Medians in milliseconds: wall time on CUDA; CPU time of all threads on the CPU, where other work on the
 machine then matters little. On CUDA also the peak memory beyond the inputs.
 
-On CUDA (bfloat16): `triton`, `torch` (scaled_dot_product_attention with the bias in memory), `eager`, `flex` (torch's
-FlexAttention, compiled; it has no dropout) and `flashdeberta` (if installed; no dropout). On the CPU (float32): `torch`
-and `eager`.
+On CUDA (bfloat16): `triton` (the form that the length chooses), `triton saved` and `triton computed` (its backward pass
+from saved probabilities, or computing them again), `torch` (scaled_dot_product_attention with the bias in memory),
+`eager`, `flex` (torch's FlexAttention, compiled; it has no dropout) and `flashdeberta` (if installed; no dropout). On
+the CPU (float32): `torch` and `eager`.
+
+`--tune` (CUDA) first times launch shapes of the kernels, for at most `--tune-seconds`, to confirm those in
+`triton_attention.launches`. `--quick` leaves out contestants that torch compiles or that come from other packages. The
+file is written after each part.
 """
 
 from __future__ import annotations
@@ -23,11 +29,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor
 
+from benchmarks.attention_launches import tune
 from benchmarks.machine import describe_machine
+from elc_composer.model import triton_attention as module
 from elc_composer.model.attention import by_distance, plain_attention, relative_position_buckets, torch_attention
 from elc_composer.model.triton_attention import triton_attention
 
@@ -84,6 +93,28 @@ def triton(x: Inputs, dropout: float) -> Tensor:
     return triton_attention(*x.leaves(), by_distance(x.buckets), x.padding.flatten(1), SCALE, dropout)
 
 
+def triton_form(saved: bool) -> Contestant:
+    """`triton` with or without saved probabilities, whatever the length."""
+
+    def attend(x: Inputs, dropout: float) -> Tensor:
+        with mock.patch.object(module, "SAVED_LENGTH", x.value.shape[1] if saved else 0):
+            return triton(x, dropout)
+
+    return attend
+
+
+def launch_times(shapes: list[tuple[int, int]], dropout: float, seconds: float) -> list[dict[str, object]]:
+    """Times of launch shapes for inputs of each of the shapes."""
+    given = {}
+    for batch, length in shapes:
+        x = inputs(batch, length, "cuda")
+        leaves = [leaf.detach() for leaf in x.leaves()]
+        seed = torch.zeros(1, dtype=torch.int64, device="cuda")
+        arguments = (*leaves, by_distance(x.buckets), x.padding.flatten(1), seed, SCALE, dropout)
+        given[f"{batch} x {length}"] = arguments, torch.randn_like(leaves[1])
+    return tune(given, seconds)
+
+
 def flex() -> Contestant:
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -122,13 +153,14 @@ def flashdeberta() -> Contestant:
     return attend
 
 
-def contestants(device: str) -> tuple[dict[str, Contestant], dict[str, str]]:
+def contestants(device: str, quick: bool) -> tuple[dict[str, Contestant], dict[str, str]]:
     """Contestants by name, and the reasons why others are left out."""
     found: dict[str, Contestant] = {"eager": eager, "torch": fused_torch}
     absent: dict[str, str] = {}
     if device == "cuda":
-        found["triton"] = triton
-        for name, make in {"flex": flex, "flashdeberta": flashdeberta}.items():
+        found |= {"triton": triton, "triton saved": triton_form(True), "triton computed": triton_form(False)}
+        others = {"flex": flex, "flashdeberta": flashdeberta}
+        for name, make in [] if quick else others.items():
             try:
                 found[name] = make()
             except ImportError as error:
@@ -148,7 +180,9 @@ def milliseconds(run: Callable[[], None], device: str) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def measure(batch: int, length: int, device: str, dropout: float, repeats: int) -> dict[str, dict[str, object]]:
+def measure(
+    batch: int, length: int, device: str, dropout: float, repeats: int, quick: bool
+) -> dict[str, dict[str, object]]:
     """Figures of each contestant at one shape; a failing one is reported with its error."""
     given = inputs(batch, length, device)
     d_out = torch.randn_like(given.value)
@@ -156,7 +190,7 @@ def measure(batch: int, length: int, device: str, dropout: float, repeats: int) 
     real = ~given.padding[:, 0, 0]
     runs: dict[str, Callable[[], None]] = {}
     figures: dict[str, dict[str, object]] = {}
-    found, absent = contestants(device)
+    found, absent = contestants(device, quick)
     for name, attend in found.items():
 
         def infer(attend: Contestant = attend) -> None:
@@ -197,8 +231,13 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--tune-seconds", type=float, default=30.0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.tune and args.device != "cuda":
+        parser.error("--tune times GPU kernels: it needs --device cuda")
     out = args.out or Path(__file__).parent / "results" / f"attention_{args.device}.json"
     result: dict[str, object] = {
         "machine": torch.cuda.get_device_name() if args.device == "cuda" else describe_machine(),
@@ -208,10 +247,17 @@ def main() -> None:
         "dropout_in_training": args.dropout,
         "repeats": args.repeats,
     }
-    for batch, length in SHAPES[args.device]:
-        result[f"{batch} x {length}"] = measure(batch, length, args.device, args.dropout, args.repeats)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n")
+
+    def write() -> None:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+    if args.tune:
+        result["launches"] = launch_times(SHAPES["cuda"], args.dropout, args.tune_seconds)
+        write()
+    for batch, length in SHAPES[args.device]:
+        result[f"{batch} x {length}"] = measure(batch, length, args.device, args.dropout, args.repeats, args.quick)
+        write()
     print(json.dumps(result, indent=2))
 
 

@@ -167,9 +167,10 @@ def test_padding(blocks: int, dtype: torch.dtype, record_property: Record, monke
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("head_size", [16, 32])
 def test_padding_with_fused_multiply_adds(
-    head_size: int, which: str, record_property: Record, monkeypatch: pytest.MonkeyPatch
+    head_size: int, dtype: torch.dtype, which: str, record_property: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A product that is rounded once with the sum, as on a GPU, must not matter where all keys so far are padding.
 
@@ -178,7 +179,7 @@ def test_padding_with_fused_multiply_adds(
     length = 3 * use_small_tiles(monkeypatch) - 3
     given = inputs(Case(length, batch=8, heads=1, head_size=head_size))
     with contracted(which) if DEVICE == "cpu" else nullcontext():
-        compare(given, torch.float32, record_property, padded_rows(length))
+        compare(given, dtype, record_property, padded_rows(length))
 
 
 TILES = {
