@@ -24,7 +24,7 @@ import torch
 
 from elc_composer.model import triton_attention_kernels, triton_attention_saved_kernels
 from elc_composer.model.triton_attention import launches
-from tests.model.compiled_attention import KERNELS, SAVED_KERNELS, costs
+from tests.model.compiled_attention import KERNELS, SAVED_KERNELS, costs, transposes_queries
 
 
 def load(path: Path) -> ModuleType:
@@ -51,10 +51,12 @@ def main() -> None:
     module = load(args.kernels) if args.kernels else triton_attention_kernels
     forward, backward = launches(args.length, args.head_size, torch.bfloat16.itemsize)
     result: dict[str, Any] = {}
+    transposed = transposes_queries(module.forward_kernel)
     for name in KERNELS:
         square = name != "forward_kernel"
         launch = backward if square else forward
-        result[name] = costs(getattr(module, name), args.length, args.head_size, launch, square)
+        kernel = getattr(module, name)
+        result[name] = costs(kernel, args.length, args.head_size, launch, square, query_transposed=transposed)
     if not args.kernels:
         forward, backward = launches(args.length, args.head_size, torch.bfloat16.itemsize, True)
         result["forward_kernel that saves"] = costs(

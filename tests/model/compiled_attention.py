@@ -83,11 +83,21 @@ def loop_body(code: str) -> list[str]:
     return longest
 
 
-def look_up_passes(ttgir: str, queries: int, keys: int, length: int) -> list[tuple[int, int]]:
+def transposes_queries(forward_kernel: Any) -> bool:
+    """Whether a version of the kernels looks content-to-position scores up transposed."""
+    # A tile that is not square shows it.
+    ttgir = compiled(forward_kernel, torch.bfloat16, 128, 64, 90, Launch(64, 32, 4, 2)).asm["ttgir"]
+    return LOOK_UP.findall(ttgir)[0][:2] == ("32", "64")
+
+
+def look_up_passes(
+    ttgir: str, queries: int, keys: int, length: int, query_transposed: bool = True
+) -> list[tuple[int, int]]:
     """For each look-up of a tile: L1 passes and warp loads, from the layouts that Triton chose.
 
     A GPU makes one pass through its L1 cache for each line of 128 bytes that a warp's load touches. The first look-up
-    reads the row of a query, the second one that of a key. Rows have 64 buckets in bfloat16: one line.
+    reads the row of a query, the second one that of a key; one of them is transposed: the first one, or the second one
+    without `query_transposed`. Rows have 64 buckets in bfloat16: one line.
     """
     lanes = {name: (int(rows), int(columns)) for name, rows, columns in LAYOUT.findall(ttgir)}
     bucket = relative_position_buckets(32, length).tolist()
@@ -95,8 +105,8 @@ def look_up_passes(ttgir: str, queries: int, keys: int, length: int) -> list[tup
     look_ups = [found for found in LOOK_UP.findall(ttgir) if found[2] in lanes]
     for (rows, columns, layout), by_query in zip(look_ups, (True, False), strict=False):
         tile, warp = (int(rows), int(columns)), lanes[layout]
-        # A square tile does not show which side is transposed: content-to-position scores are.
-        upright = tile == (queries, keys) and not (queries == keys and by_query)
+        upright = by_query != query_transposed
+        assert tile == ((queries, keys) if upright else (keys, queries))
         passes = loads = 0
         for top, left in itertools.product(range(0, tile[0], warp[0]), range(0, tile[1], warp[1])):
             lines = set()
@@ -110,7 +120,9 @@ def look_up_passes(ttgir: str, queries: int, keys: int, length: int) -> list[tup
     return counts
 
 
-def costs(kernel: Any, length: int, head_size: int, launch: Launch, square: bool, save: int = 0) -> dict[str, Any]:
+def costs(
+    kernel: Any, length: int, head_size: int, launch: Launch, square: bool, save: int = 0, query_transposed: bool = True
+) -> dict[str, Any]:
     """Counts of one kernel; `square` for tiles of `block_m` x `block_m`."""
     made = compiled(kernel, torch.bfloat16, length, head_size, 90, launch, save)
     queries, keys = launch.block_m, launch.block_m if square else launch.block_n
@@ -134,5 +146,5 @@ def costs(kernel: Any, length: int, head_size: int, launch: Launch, square: bool
         "registers": reported(r"Used (\d+) registers"),
         "spilled_bytes": reported(r"(\d+) bytes spill stores"),
         "shared_memory_bytes": made.metadata.shared,
-        "look_up_passes_and_loads": look_up_passes(made.asm["ttgir"], queries, keys, length),
+        "look_up_passes_and_loads": look_up_passes(made.asm["ttgir"], queries, keys, length, query_transposed),
     }

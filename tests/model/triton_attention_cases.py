@@ -206,7 +206,9 @@ def test_both_forms_of_the_backward_agree(
         torch.manual_seed(5)
         out = triton_attention(*leaves, given.buckets, padded_rows(45)[1::2], given.scale, dropout)
         found.append(results(cast, out))
-    assert torch.equal(found[0][0], found[1][0])
+    # The chosen tiles of the forward differ between the forms, and so do roundings.
+    close = {"rtol": 0, "atol": 0} if tiles in TILES else {"rtol": 2e-2, "atol": 2e-2}
+    torch.testing.assert_close(found[0][0], found[1][0], **close)
     for name, computed, read in zip(LEAVES, found[0][1:], found[1][1:], strict=True):
         error = float((computed - read).abs().max() / computed.abs().max())
         record_property("error", [name, error])
@@ -346,9 +348,10 @@ def test_operators_keep_to_torchs_rules() -> None:
     torch.library.opcheck(attention_op, arguments, rtol=1e-4, atol=1e-4)
 
 
-def test_compiles_into_one_graph() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_compiles_into_one_graph(dtype: torch.dtype) -> None:
     given = inputs(Case(9, batch=1, heads=1))
-    leaves = [leaf.detach().float().requires_grad_() for leaf in given[:3]]
+    leaves = [leaf.detach().to(dtype).requires_grad_() for leaf in given[:3]]
 
     def attend(query_key: Tensor, value: Tensor, position: Tensor) -> Tensor:
         return triton_attention(query_key, value, position, given.buckets, None, given.scale, 0.1).sin()
