@@ -17,7 +17,7 @@ from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError, one_line
 from elc_composer.common.files import write_text
 from elc_composer.common.run_folder import MODEL_CONFIG, TOKENIZER
-from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.model import TASK_MODELS, ElcConfig, ElcModel
 from elc_composer.model_files.run_model import beside, read_model_config
 from elc_composer.model_files.trainer_checkpoint import read_trainer_checkpoint
 from elc_composer.prepared.tokenizer_files import load_tokenizer, save_tokenizer
@@ -29,6 +29,7 @@ AUTO_MAP = {
     "AutoConfig": "configuration_elc.ElcConfig",
     "AutoModel": "modeling_elc.ElcModel",
     "AutoModelForMaskedLM": "modeling_elc.ElcForMaskedLM",
+    **{name: f"task_models.{model.__name__}" for name, model in TASK_MODELS.items()},
 }
 CARD = """---
 library_name: transformers
@@ -51,7 +52,7 @@ model = AutoModelForMaskedLM.from_pretrained("PATH", trust_remote_code=True)
 """
 
 
-def export_model(model: ElcForMaskedLM, tokenizer: Path | None, out: Path) -> Path:
+def export_model(model: ElcModel, tokenizer: Path | None, out: Path) -> Path:
     """Write a transformers folder: model.safetensors, config.json, tokenizer, the model's code and a model card.
 
     Args:

@@ -26,9 +26,10 @@ class Embedding(nn.Module):
         self.relative_layer_norm = nn.LayerNorm(size, config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob, config.kernels)
 
-    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, T]` ids -> `[B, T, D]` embeddings and `[2 * bucket_size - 1, D]` relative embeddings."""
-        words = self.dropout(self.word_layer_norm(self.word_embedding(input_ids)))
+    def forward(self, input_ids: Tensor | None, inputs_embeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`[B, T]` ids, or `[B, T, D]` in place of their embeddings -> `[B, T, D]` and `[2 * bucket_size - 1, D]`."""
+        rows = self.word_embedding(input_ids) if inputs_embeds is None else inputs_embeds
+        words = self.dropout(self.word_layer_norm(rows))
         return words, self.relative_layer_norm(self.relative_embedding)
 
 
