@@ -21,6 +21,9 @@ from .encoder import ElcLayer, Embedding, Encoder
 from .kernels import resolve_kernels
 from .losses import cross_entropy
 
+ATTENTION_KERNELS = {"sdpa": "torch", "eager": "eager"}
+"""`kernels` for each name of transformers' `attn_implementation`."""
+
 if TYPE_CHECKING:
     # transformers (4.57) copies only the files of an exported folder that this file imports.
     from .cpu_attention import CpuAttention  # noqa: F401
@@ -58,13 +61,20 @@ class ElcModel(PreTrainedModel):
     """No submodule's name: all classes name the encoder's parameters alike, so that each loads the others' files."""
     main_input_name = "input_ids"
     _no_split_modules = ["ElcLayer"]  # noqa: RUF012 (transformers declares it without an annotation)
-    _keys_to_ignore_on_load_unexpected = [r"^classifier\.", r"^head\."]  # noqa: RUF012
-    supports_gradient_checkpointing = False
+    _keys_to_ignore_on_load_unexpected: Any = [r"^classifier\.", r"^head\."]  # noqa: RUF012
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
     takes_any_length = True
     """Any sequence length is supported; beyond `max_position_embeddings` the position buckets depend on the length."""
 
     def __init__(self, config: ElcConfig, **kwargs: Any) -> None:
+        # None unless the caller chose: transformers then fills in its default, which must not choose kernels.
+        asked = config._attn_implementation
         super().__init__(config, **kwargs)
+        if asked is None:
+            config._attn_implementation = None
+        elif asked in ATTENTION_KERNELS:
+            config.kernels = ATTENTION_KERNELS[asked]
         self.embedding = Embedding(config)
         self.transformer = Encoder(config)
         if type(self) is ElcModel:
@@ -78,6 +88,35 @@ class ElcModel(PreTrainedModel):
         """Replace the word embedding."""
         assert isinstance(value, nn.Embedding)
         self.embedding.word_embedding = value
+
+    def set_attn_implementation(self, attn_implementation: Any, *args: Any, **kwargs: Any) -> None:
+        """Choose the kernels by transformers' names: `sdpa` is `torch`, `eager` is `eager`.
+
+        Raises:
+            ValueError: another name.
+        """
+        if attn_implementation not in ATTENTION_KERNELS:
+            allowed = " or ".join(ATTENTION_KERNELS)
+            raise ValueError(f"attn_implementation is '{attn_implementation}'; ELC-BERT has {allowed}")
+        self.config._attn_implementation = attn_implementation
+        kernels = ATTENTION_KERNELS[attn_implementation]
+        for holder in (self.config, *self.modules()):
+            if hasattr(holder, "kernels"):
+                holder.kernels = kernels
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Recompute each layer in the backward pass: its input is kept, what is in it is not.
+
+        Args:
+            gradient_checkpointing_kwargs: arguments of `torch.utils.checkpoint.checkpoint`.
+
+        Raises:
+            ValueError: `use_reentrant=True`; that form loses the gradients of the earlier layers' outputs.
+        """
+        chosen = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
+        if chosen["use_reentrant"]:
+            raise ValueError("use_reentrant must be False: ELC-BERT's layers read all earlier outputs; leave it out")
+        super().gradient_checkpointing_enable(chosen)
 
     def encode(
         self,
