@@ -15,6 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer, TrainingArguments, pipeline
 
+from elc_composer.common.errors import ConfigError
+from elc_composer.evaluation.models import load_model_and_tokenizer
 from elc_composer.export import export_model
 from elc_composer.model import (
     MIXING_RULES,
@@ -164,7 +166,8 @@ def test_gradient_checkpointing(variant: str, kernels: str) -> None:
             model.gradient_checkpointing_enable()
             assert model.is_gradient_checkpointing
         torch.manual_seed(1)
-        with Sizes() as sizes:
+        sizes = Sizes()
+        with sizes:
             loss = model(IDS, labels=IDS, masked_positions=torch.tensor([1, 5, 30])).loss
         loss.backward()
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -346,7 +349,7 @@ def other_inputs(batch: int, length: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("variant", MIXING_RULES)
 def test_torch_export_with_any_length(variant: str) -> None:
     model = Logits(make(layer_mixing=variant))
-    dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=64)}
+    dims = {0: torch.export.Dim("batch", max=1024), 1: torch.export.Dim("length", max=64)}
     shapes = {"input_ids": dims, "attention_mask": dims}
     with torch.no_grad():
         program = torch.export.export(model, other_inputs(4, 12), dynamic_shapes=shapes, strict=False)
@@ -372,12 +375,9 @@ def test_onnx_with_any_length(name: str, folders: dict[str, Path], tmp_path: Pat
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    from elc_composer.common.errors import DataError
-    from elc_composer.evaluation.models import load_model
-
     folder = export_model(make(), None, tmp_path / "bare")
-    with pytest.raises(DataError, match="tokenizer"):
-        load_model(folder)
+    with pytest.raises(ConfigError, match="tokenizer"):
+        load_model_and_tokenizer(folder)
 
 
 def test_config_round_trip(folders: dict[str, Path]) -> None:

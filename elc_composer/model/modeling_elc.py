@@ -104,11 +104,14 @@ class ElcModel(PreTrainedModel):
             if hasattr(holder, "kernels"):
                 holder.kernels = kernels
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         """Recompute each layer in the backward pass: its input is kept, what is in it is not.
 
         Args:
             gradient_checkpointing_kwargs: arguments of `torch.utils.checkpoint.checkpoint`.
+            **kwargs: what this version of transformers' method also takes.
 
         Raises:
             ValueError: `use_reentrant=True`; that form loses the gradients of the earlier layers' outputs.
@@ -116,7 +119,7 @@ class ElcModel(PreTrainedModel):
         chosen = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
         if chosen["use_reentrant"]:
             raise ValueError("use_reentrant must be False: ELC-BERT's layers read all earlier outputs; leave it out")
-        super().gradient_checkpointing_enable(chosen)
+        super().gradient_checkpointing_enable(chosen, **kwargs)
 
     def encode(
         self,
@@ -210,9 +213,8 @@ class ElcModel(PreTrainedModel):
             return rows + (length - 1 if last else 0)
         real = ~masked_keys(mask).all(2).all(1)
         columns = torch.arange(length, device=device)
-        if last:
-            return rows + torch.where(real, columns, 0).amax(-1)
-        return rows + torch.where(real, columns, length).amin(-1) % length
+        # argmax takes the first of equal ones.
+        return rows + (torch.where(real, columns, 0).amax(-1) if last else real.int().argmax(-1))
 
     def wanted_outputs(
         self, attentions: bool | None, hidden_states: bool | None, as_dict: bool | None
