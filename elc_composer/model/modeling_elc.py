@@ -114,11 +114,13 @@ class ElcModel(PreTrainedModel):
             **kwargs: what this version of transformers' method also takes.
 
         Raises:
-            ValueError: `use_reentrant=True`; that form loses the gradients of the earlier layers' outputs.
+            ValueError: `use_reentrant=True`, which loses gradients of earlier outputs; `every_n_layers` other than 1.
         """
         chosen = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
         if chosen["use_reentrant"]:
             raise ValueError("use_reentrant must be False: ELC-BERT's layers read all earlier outputs; leave it out")
+        if kwargs.get("every_n_layers", 1) != 1:
+            raise ValueError("every_n_layers must be 1: all layers are recomputed or none")
         super().gradient_checkpointing_enable(chosen, **kwargs)
 
     def encode(
