@@ -13,7 +13,7 @@ from .configuration_elc import ElcConfig
 from .cpu_attention import CpuAttention
 from .dropout import Dropout
 from .dropout import dropout as drop
-from .kernels import resolve_kernels
+from .kernels import is_exporting, resolve_kernels
 from .layer_norm import LayerNorm
 from .triton_attention import supported, triton_attention
 
@@ -64,10 +64,11 @@ class RelativePositions(nn.Module):
         """`[length, length]` int64: the bucket of query q (rows) and key k (columns).
 
         Beyond `max_position_embeddings` the table is made for that length, as published: buckets of the same number
-        reach to `length` positions, so that wide ones begin farther away. It is not kept.
+        reach to `length` positions, so that wide ones begin farther away. It is not kept. An exported graph has no such
+        branch: it fails there.
         """
         table, longest = self.buckets, self.max_positions
-        if length > longest:
+        if not is_exporting() and length > longest:
             table, longest = relative_position_buckets(self.bucket_size, length).to(self.buckets.device), length
         positions = torch.arange(length, device=table.device)
         return table[positions[:, None] - positions[None, :] + longest - 1]
@@ -201,7 +202,9 @@ def torch_attention(
         return CpuAttention.apply(query_key, value, position, buckets, mask, scale, dropout)
     query, key = query_key.transpose(1, 3).unbind(2)
     # Sequences so short that there are fewer distances than buckets need no look-up.
-    look_up = bias_by_distance if 2 * len(buckets) - 1 <= len(position) else bias_by_bucket
+    # An exported graph serves every length, so that it must not branch on this one.
+    short = not is_exporting() and 2 * len(buckets) - 1 <= len(position)
+    look_up = bias_by_distance if short else bias_by_bucket
     query_position, key_position = (position * scale).transpose(0, 2).unbind(1)
     bias = apply_mask(look_up(query, key, query_position, key_position, buckets), mask)
     # The CPU's fused kernel has no gradient for a bias; what torch falls back to is slower than the plain form.
