@@ -76,8 +76,8 @@ class Pieces:
     """The pieces for given options; the order of `names` is the order of importance."""
 
     names = (
-        "imports", "tests", "parallelism", "compile128", "compile512", "step128", "step512", "profile", "scoring",
-        "norms", "kernels", "lamb", "run",
+        "imports", "tests", "compile128", "compile512", "norms", "step128", "step512", "profile", "scoring", "kernels",
+        "run", "lamb", "parallelism",
     )  # fmt: skip
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -226,7 +226,7 @@ class Pieces:
         small = self.tiny or self.trial
         shape = ["--layers", "2", "--width", "64", "--steps", "10", "--seeds", "1"]
         if not small:
-            shape = ["--layers", "4", "--width", "256", "--rows", "64", "--length", "64", "--steps", "500"]
+            shape = ["--layers", "4", "--width", "256", "--rows", "64", "--length", "64", "--steps", "600", "--lr", "1e-3"]
         return Piece([self.script("norms", "norm_precision", shape, 20 if small else 100)])
 
     def kernels(self) -> Piece:
@@ -296,7 +296,7 @@ class Pieces:
 
 FULL = tuple(name for name in Pieces.names if name != "imports")
 TRIAL = ("step128", "imports", "run", "tests", "profile", "scoring", "norms", "kernels", "lamb", "step512")
-TOGETHER = ("tests", "parallelism", "compile128", "compile512", "norms")
+TOGETHER = ("tests", "compile128", "compile512", "norms")
 """Pieces without times: they run side by side before the others."""
 SIDE_BY_SIDE = 6
 """Pieces at a time."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     # transformers (4.57) copies only the files of an exported folder that this file imports.
     from .compiled_layers import CompiledLayers
     from .cpu_attention import CpuAttention  # noqa: F401
+    from .layer_mixing import linked_mix  # noqa: F401
     from .triton_attention import triton_attention  # noqa: F401
     from .triton_attention_kernels import forward_kernel  # noqa: F401
     from .triton_mixing import weighted_sum  # noqa: F401

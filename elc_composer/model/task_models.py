@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     # transformers (4.57) copies only the files of an exported folder that this file imports.
     from .attention import Attention  # noqa: F401
     from .attention_mask import prepare_mask  # noqa: F401
+    from .compiled_layers import CompiledLayers  # noqa: F401
     from .cpu_attention import CpuAttention  # noqa: F401
     from .dropout import Dropout  # noqa: F401
     from .encoder import Encoder  # noqa: F401
     from .kernels import resolve_kernels  # noqa: F401
     from .layer_mixing import linked_mix  # noqa: F401
+    from .layer_norm import LayerNorm  # noqa: F401
     from .triton_attention import triton_attention  # noqa: F401
     from .triton_attention_kernels import forward_kernel  # noqa: F401
     from .triton_mixing import weighted_sum  # noqa: F401
