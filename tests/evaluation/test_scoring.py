@@ -406,8 +406,29 @@ def test_chunks_of_logits_change_no_bit(chunk: int, temperature: float, monkeypa
 
 
 @pytest.mark.gpu
-def test_scores_on_a_gpu_are_those_of_the_cpu() -> None:
-    model, tokenizer = elc(), tiny_tokenizer()
-    wanted = score_sentences(model, tokenizer, TEXTS, ScoringConfig(tokens_per_batch=16))
-    found = score_sentences(model.cuda(), tokenizer, TEXTS, ScoringConfig(tokens_per_batch=16))
-    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("tokens_per_batch", [1, 16, 65_536])
+def test_scores_on_a_gpu_are_those_of_the_cpu(dtype: torch.dtype, rtol: float, tokens_per_batch: int) -> None:
+    model, tokenizer, config = elc(), tiny_tokenizer(), ScoringConfig(tokens_per_batch=tokens_per_batch)
+    wanted = score_sentences(model.double(), tokenizer, TEXTS, config)
+    found = score_sentences(model.to("cuda", dtype), tokenizer, TEXTS, config)
+    np.testing.assert_allclose(found, wanted, rtol=rtol)
+    np.testing.assert_array_equal(found, score_sentences(model, tokenizer, TEXTS, config))
+
+
+@pytest.mark.gpu
+def test_failure_on_a_gpu_ends_the_thread() -> None:
+    model, tokenizer, before = elc().cuda(), tiny_tokenizer(), threading.active_count()
+    calls = []
+
+    def fail(module: torch.nn.Module, args: object) -> None:
+        calls.append(1)
+        if len(calls) == 7:
+            raise ZeroDivisionError
+
+    handle = model.register_forward_pre_hook(fail)
+    with pytest.raises(ZeroDivisionError):
+        score_sentences(model, tokenizer, TEXTS, ScoringConfig(tokens_per_batch=1))
+    assert threading.active_count() == before
+    handle.remove()
+    assert np.isfinite(score_sentences(model, tokenizer, TEXTS)).all()
