@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +102,8 @@ class Attention(nn.Module):
         self.post_layer_norm = LayerNorm(size, config.layer_norm_eps, config.layer_norm_dtype)
         # All three dropouts of the block have the rate of the attention's probabilities, as published.
         self.dropout = Dropout(config.attention_probs_dropout_prob, config.kernels)
+        self.projected: dict[torch.dtype, Tensor] | None = None
+        """Projected relative embeddings by dtype, inside `reuse_positions`; else None."""
 
     def forward(
         self,
@@ -129,7 +133,7 @@ class Attention(nn.Module):
         x = autocast_once(self.pre_layer_norm(x) if normed is None else normed)
         query_key = self.in_proj_qk(x).unflatten(-1, (2, self.heads, self.head_size))
         value = self.in_proj_v(x).unflatten(-1, (self.heads, self.head_size))
-        position = self.in_proj_qk(self.dropout(relative)).unflatten(-1, (2, self.heads, self.head_size))
+        position = self._projected(relative, x.dtype)
         kernels = "eager" if probabilities is not None else resolve_kernels(self.kernels, x)
         dropout = self.attention_dropout if self.training else 0.0
         if kernels == "triton" and is_padding(mask) and supported(query_key, len(position)):
@@ -145,6 +149,32 @@ class Attention(nn.Module):
         if positions is not None:
             context = context.flatten(0, 1).index_select(0, positions)
         return self.dropout(self.post_layer_norm(self.out_proj(context)))
+
+    def _projected(self, relative: Tensor, dtype: torch.dtype) -> Tensor:
+        """`[R, D]` relative embeddings -> `[R, 2, heads, head_size]`, their queries and keys."""
+        reused = None if self.training or torch.is_grad_enabled() else self.projected
+        if reused is not None and dtype in reused:
+            return reused[dtype]
+        position = self.in_proj_qk(self.dropout(relative)).unflatten(-1, (2, self.heads, self.head_size))
+        if reused is not None:
+            reused[dtype] = position
+        return position
+
+
+@contextmanager
+def reuse_positions(model: nn.Module) -> Iterator[None]:
+    """Inside, each layer projects the relative embeddings once, in eval mode without gradients.
+
+    For many batches with the same weights: weights that change inside have no effect on the projections.
+    """
+    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    for attention in attentions:
+        attention.projected = {}
+    try:
+        yield
+    finally:
+        for attention in attentions:
+            attention.projected = None
 
 
 def autocast_once(x: Tensor) -> Tensor:

@@ -76,6 +76,15 @@ def test_compiles_for_a_gpu(name: str, dtype: torch.dtype, length: int, head_siz
     assert kernel.metadata.shared <= SHARED_MEMORY
 
 
+@pytest.mark.parametrize(("dtype", "warps"), [(torch.bfloat16, 1), (torch.float32, 2)])
+def test_short_sequences_take_few_warps_without_spills(dtype: torch.dtype, warps: int) -> None:
+    launch, _ = launches(12, 64, dtype.itemsize)
+    assert launch == Launch(16, 16, warps, 2)
+    assert launches(17, 64, dtype.itemsize)[0].warps == launches(12, 128, dtype.itemsize)[0].warps == 4
+    stores = re.findall(r"st\.local", compiled("forward_kernel", dtype, 12, 64, 90, launch).asm["ptx"])
+    assert not stores
+
+
 LAYOUT = re.compile(r"(#\w+) = #ttg\.blocked<\{sizePerThread = \[1, 1\], threadsPerWarp = \[(\d+), (\d+)\]")
 # Only the look-ups are loads of two dimensions without a mask.
 LOOK_UP = re.compile(r"tt\.load %\w+ : tensor<(\d+)x(\d+)x!tt\.ptr<bf16>, (#\w+)>")
