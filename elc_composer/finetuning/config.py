@@ -8,7 +8,6 @@ from typing import Any
 
 from elc_composer.common.errors import ConfigError
 from elc_composer.common.strict_yaml import load_strict
-from elc_composer.common.yaml_text import parse_yaml, read_yaml_text
 from elc_composer.finetuning.files import TaskFiles
 from elc_composer.finetuning.job import Job
 from elc_composer.finetuning.model_source import ModelSource
@@ -125,15 +124,6 @@ class FinetuneConfig:
     """A config file with the one section `finetune`."""
 
     finetune: FinetuneSection
-
-
-def is_finetuning(path: str | Path) -> bool:
-    """Whether a config file has the section `finetune`."""
-    file = Path(path)
-    if not file.is_file():
-        return False
-    tree = parse_yaml(read_yaml_text(file), file).tree
-    return isinstance(tree, dict) and "finetune" in tree
 
 
 def load_finetuning(path: str | Path, overrides: list[str]) -> FinetuneSection:

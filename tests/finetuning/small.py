@@ -20,12 +20,12 @@ WORDS = "the a cat dog cats dogs sleep sleeps see sees near old no boy girl".spl
 
 
 def elc_folder(folder: Path, texts: Sequence[str] = WORDS, vocab_size: int | None = None, **changes: Any) -> Path:
-    """A random ELC-BERT with a byte-level BPE tokenizer of at most 600 entries, in transformers' layout."""
+    """A random ELC-BERT with a byte-level BPE tokenizer of at most 2,000 entries, in transformers' layout."""
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=600,
+        vocab_size=2000,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -61,7 +61,11 @@ def plain_losses(folder: Path, file: Path, total: int, seed: int, side: str) -> 
 
 @pytest.mark.parametrize(
     ("preset", "side", "positions"),
-    [("babylm2025", "right", 512), ("babylm2025", "right", 64), ("babylm2026", "left", 512)],
+    [
+        ("babylm2025", "right", 512),
+        pytest.param("babylm2025", "right", 64, marks=pytest.mark.slow),
+        pytest.param("babylm2026", "left", 512, marks=pytest.mark.slow),
+    ],
 )
 def test_the_first_steps_of_rte_equal_a_plain_loop(
     tmp_path: Path, data_dir: Path, preset: str, side: str, positions: int
