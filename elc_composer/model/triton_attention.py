@@ -1,8 +1,10 @@
 """Disentangled attention as one differentiable operator: Triton kernels for the `[T, T]` part, GEMMs for the tables.
 
-No tensor of `[B, H, T, T]` is allocated: the kernels look position scores up in two tables with one column per bucket,
-which the backward pass computes again. Results are deterministic: every gradient has one writer. The algorithm is that
-of FlashAttention 2 (Dao 2023), with look-ups and their gradients added.
+The kernels look position scores up in two tables with one column per bucket. The backward pass has two forms. For short
+sequences in half precision, it reads the forward's probabilities: one tensor of `[B, H, T, T]`, two bytes an element.
+Otherwise no such tensor is allocated, and scores, look-ups and dropout's mask are computed again. Results are
+deterministic: every gradient has one writer. The algorithm is that of FlashAttention 2 (Dao 2023), with look-ups and
+their gradients added.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from torch import Tensor
 
 from .kernels import require_first_derivative
 from .triton_attention_kernels import forward_kernel, key_gradient_kernel, query_gradient_kernel, tl
+from .triton_attention_saved_kernels import one_hot_kernel, saved_key_gradient_kernel, saved_query_gradient_kernel
 
 LOG2E = math.log2(math.e)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 MAX_HEAD_SIZE = 128
 MAX_BUCKETS = 128
+SAVED_LENGTH = 1024
+"""Longest sequence, in tokens, whose probabilities are kept for the backward pass; 0 computes all again."""
 
 
 class Launch(NamedTuple):
@@ -32,8 +37,8 @@ class Launch(NamedTuple):
     stages: int
 
 
-def launches(length: int, head_size: int, element_size: int) -> tuple[Launch, Launch]:
-    """Launch settings of the forward and of both backward kernels.
+def launches(length: int, head_size: int, element_size: int, saved: bool = False) -> tuple[Launch, Launch]:
+    """Launch settings of the forward and of both backward kernels; `saved`: those with saved probabilities.
 
     The fastest of those measured on an H200 with heads of 64 in bfloat16, at 128 and at 512 tokens: docs/attention.md.
     """
@@ -79,8 +84,33 @@ def triton_attention(
     seed = None
     if dropout > 0.0:
         seed = torch.randint(2**63 - 1, (1,), dtype=torch.int64, device=value.device)
-    context, _ = attention_op(query_key, value, position, buckets, padding, seed, scale, dropout)
-    return context
+    save = saves_probabilities(query_key, value, position)
+    return attention_op(query_key, value, position, buckets, padding, seed, scale, dropout, save)[0]
+
+
+def saves_probabilities(query_key: Tensor, value: Tensor, position: Tensor) -> bool:
+    """Whether the forward pass keeps its probabilities: in half precision, for short sequences, if gradients follow.
+
+    Float32 would need twice the memory for its precision.
+    """
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (query_key, value, position))
+    return wanted and value.element_size() == 2 and value.shape[1] <= SAVED_LENGTH
+
+
+def padded_length(length: int, forward: Launch, backward: Launch) -> int:
+    """Rows and columns of a head's saved probabilities: whole blocks of both passes."""
+    block = max(forward.block_m, forward.block_n, backward.block_m)
+    return -(-length // block) * block
+
+
+def saved_shapes(value: Tensor, save: bool) -> tuple[list[int], list[int]]:
+    """Shapes of the probabilities `[B, H, P, P]` and of the maxima `[B, H, blocks, P]` that are saved, else `[0]`."""
+    b, t, h, d = value.shape
+    if not save:
+        return [0], [0]
+    launch, backward_launch = launches(t, d, value.element_size(), True)
+    padded = padded_length(t, launch, backward_launch)
+    return [b, h, padded, padded], [b, h, padded // launch.block_n, padded]
 
 
 def position_scores(query_key: Tensor, position: Tensor) -> Tensor:
@@ -131,24 +161,28 @@ def forward(
     seed: Tensor | None,
     scale: float,
     dropout: float,
-) -> tuple[Tensor, Tensor]:
-    """Output `[B, T, H, D]` and the base-2 log of the softmax's sums, `[B, H, T]` float32."""
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Output `[B, T, H, D]`, base-2 log of the softmax's sums, `[B, H, T]` float32, and tensors of `saved_shapes`."""
     query_key, value, position = query_key.contiguous(), value.contiguous(), padded_buckets(position)
     b, t, h, d = value.shape
     out = torch.empty_like(value)
     log_sum = torch.empty(b, h, t, dtype=torch.float32, device=value.device)
+    shape, maxima_shape = saved_shapes(value, save)
+    saved, maxima = value.new_empty(shape), log_sum.new_empty(maxima_shape)
     if out.numel() == 0:
-        return out, log_sum
+        return out, log_sum, saved, maxima
     table = position_scores(query_key, position)
-    launch, _ = launches(t, d, value.element_size())
+    launch, backward_launch = launches(t, d, value.element_size(), save)
     with torch.cuda.device_of(value):
         forward_kernel[(b * h * -(-t // launch.block_m),)](
             query_key, value, table, buckets, as_bytes(padding, query_key), query_key if seed is None else seed,
-            out, log_sum, b, t, h, scale * LOG2E, *dropout_threshold(dropout),
-            BLOCK_M=launch.block_m, BLOCK_N=launch.block_n, num_warps=launch.warps, num_stages=launch.stages,
+            out, log_sum, saved, maxima, b, t, h, shape[-1], scale * LOG2E, *dropout_threshold(dropout),
+            SAVE=backward_launch.block_m if save else 0, BLOCK_M=launch.block_m, BLOCK_N=launch.block_n,
+            num_warps=launch.warps, num_stages=launch.stages,
             **shared_arguments(query_key, position, padding, dropout),
         )  # fmt: skip
-    return out, log_sum
+    return out, log_sum, saved, maxima
 
 
 def backward(
@@ -161,6 +195,8 @@ def backward(
     seed: Tensor | None,
     out: Tensor,
     log_sum: Tensor,
+    saved: Tensor,
+    maxima: Tensor,
     scale: float,
     dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -171,15 +207,14 @@ def backward(
     if out.numel() == 0:
         return d_query_key, d_value, torch.zeros_like(position[:rows])
     d_out = d_out.contiguous()
-    _, launch = launches(t, d, value.element_size())
+    save = saved.numel() > 0
+    forward_launch, launch = launches(t, d, value.element_size(), save)
     blocks = -(-t // launch.block_m)
     # Each block of tokens writes its part of the positions' gradient; a sum in a fixed order replaces atomics.
     shares = torch.empty(b * blocks, *position.shape, dtype=position.dtype, device=position.device)
     delta = torch.empty_like(log_sum)
-    table = position_scores(query_key, position)
-    padded, seed = as_bytes(padding, query_key), query_key if seed is None else seed
-    given = (query_key, value, table, position, buckets, padded, seed)
-    sizes = (b, t, h, scale, scale * LOG2E, *dropout_threshold(dropout))
+    padded = as_bytes(padding, query_key)
+    threshold, keep_scale = dropout_threshold(dropout)
     options = {
         **shared_arguments(query_key, position, padding, dropout),
         "BLOCK": launch.block_m,
@@ -188,8 +223,28 @@ def backward(
     }
     grid = (b * h * blocks,)
     with torch.cuda.device_of(value):
-        query_gradient_kernel[grid](*given, out, log_sum, d_out, delta, d_query_key, shares, *sizes, **options)
-        key_gradient_kernel[grid](*given, log_sum, d_out, delta, d_query_key, d_value, shares, *sizes, **options)
+        if save:
+            size = saved.shape[-1]
+            one_hot = saved.new_empty(2 * size, len(position))
+            one_hot_kernel[(2 * size // launch.block_m,)](
+                buckets, one_hot, t, size, BLOCK=launch.block_m, BLOCK_R=len(position)
+            )
+            del options["DROPOUT"]
+            options["BLOCK_N"] = forward_launch.block_n
+            kept = (query_key, value, position, padded, saved, maxima, one_hot)
+            numbers = (b, t, h, size, scale, keep_scale)
+            saved_query_gradient_kernel[grid](
+                *kept, out, log_sum, d_out, delta, d_query_key, shares, *numbers, **options
+            )
+            saved_key_gradient_kernel[grid](
+                *kept, log_sum, d_out, delta, d_query_key, d_value, shares, *numbers, **options
+            )
+        else:
+            table = position_scores(query_key, position)
+            given = (query_key, value, table, position, buckets, padded, query_key if seed is None else seed)
+            sizes = (b, t, h, scale, scale * LOG2E, threshold, keep_scale)
+            query_gradient_kernel[grid](*given, out, log_sum, d_out, delta, d_query_key, shares, *sizes, **options)
+            key_gradient_kernel[grid](*given, log_sum, d_out, delta, d_query_key, d_value, shares, *sizes, **options)
     d_position = shares.sum(0, dtype=torch.float32)[:rows]
     return d_query_key, d_value, d_position.to(position.dtype)
 
@@ -206,21 +261,28 @@ attention_op = torch.library.custom_op(
     f"{_NAME}::attention",
     forward,
     mutates_args=(),
-    schema=f"({_INPUTS}, float scale, float dropout) -> (Tensor, Tensor)",
+    schema=f"({_INPUTS}, float scale, float dropout, bool save) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 attention_backward_op = torch.library.custom_op(
     f"{_NAME}::attention_backward",
     backward,
     mutates_args=(),
-    schema=f"(Tensor d_out, {_INPUTS}, Tensor out, Tensor log_sum, float scale, float dropout)"
+    schema=f"(Tensor d_out, {_INPUTS}, Tensor out, Tensor log_sum, Tensor saved, Tensor maxima,"
+    " float scale, float dropout)"
     " -> (Tensor, Tensor, Tensor)",
 )
 
 
 @attention_op.register_fake
-def _(query_key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _(query_key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     b, t, h, _d = value.shape
-    return torch.empty_like(value, memory_format=torch.contiguous_format), value.new_empty(b, h, t, dtype=torch.float32)
+    saved, maxima = saved_shapes(value, rest[-1])
+    return (
+        torch.empty_like(value, memory_format=torch.contiguous_format),
+        value.new_empty(b, h, t, dtype=torch.float32),
+        value.new_empty(saved),
+        value.new_empty(maxima, dtype=torch.float32),
+    )
 
 
 @attention_backward_op.register_fake
@@ -233,16 +295,16 @@ def _(d_out: Tensor, query_key: Tensor, value: Tensor, position: Tensor, *_: Any
     )
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.scale, ctx.dropout = inputs
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.scale, ctx.dropout, _ = inputs
     ctx.save_for_backward(*tensors, *output)
-    ctx.mark_non_differentiable(output[1])
+    ctx.mark_non_differentiable(*output[1:])
 
 
-def _differentiate(ctx: Any, d_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, d_out: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     require_first_derivative("attention with kernels=triton")
     gradients = attention_backward_op(d_out, *ctx.saved_tensors, ctx.scale, ctx.dropout)
-    return (*gradients, None, None, None, None, None)
+    return (*gradients, None, None, None, None, None, None)
 
 
 attention_op.register_autograd(_differentiate, setup_context=_keep)

@@ -110,13 +110,16 @@ def sum_by_bucket(
 
 @jit
 def forward_kernel(
-    QK, V, TABLE, BUCKETS, PADDING, SEED, OUT, LSE, B, T, H, scale_log2, threshold, keep_scale,
+    QK, V, TABLE, BUCKETS, PADDING, SEED, OUT, LSE, SAVED, MAXIMA, B, T, H, PADDED, scale_log2, threshold, keep_scale,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    BLOCK_T: tl.constexpr, HAS_PADDING: tl.constexpr, DROPOUT: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_T: tl.constexpr, HAS_PADDING: tl.constexpr, DROPOUT: tl.constexpr, SAVE: tl.constexpr, DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One block of queries of one head: online softmax over the keys.
 
     `scale_log2` scales scores for a softmax of base 2. A key is dropped if its 16 random bits are below `threshold`.
+    `SAVE`, if not 0, is the block size of a backward pass that reads `SAVED` and `MAXIMA`, which are stored then:
+    `triton_attention_saved_kernels` describes them.
     """
     blocks = tl.cdiv(T, BLOCK_M)
     block = tl.program_id(0) % blocks
@@ -139,7 +142,14 @@ def forward_kernel(
     maximum = tl.full([BLOCK_M], -1e30, tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
-    for start_n in range(0, length, BLOCK_N):
+    if SAVE:
+        SAVED += stream.to(tl.int64) * PADDED * PADDED
+        MAXIMA += stream.to(tl.int64) * (PADDED // BLOCK_N) * PADDED
+        # Whole blocks of the backward pass, which reads them.
+        stop = tl.cdiv(length, SAVE) * SAVE
+    else:
+        stop = length
+    for start_n in range(0, stop, BLOCK_N):
         offs_n = start_n + tl.arange(0, BLOCK_N)
         in_n = (offs_n < T)[:, None] & (offs_d < D)[None, :]
         k = tl.load(Q + width + offs_n[:, None] * 2 * width + offs_d[None, :], mask=in_n, other=0.0).to(DOT)
@@ -154,8 +164,14 @@ def forward_kernel(
         p = tl.exp2(s * scale_log2 - (grown * scale_log2)[:, None])
         total = total * shrink + tl.sum(p, 1)
         maximum = grown
+        signed = p
         if DROPOUT:
-            p = tl.where(kept(SEED, stream, offs_m, start_n, threshold, BLOCK_M, BLOCK_N), p, 0.0)
+            keep = kept(SEED, stream, offs_m, start_n, threshold, BLOCK_M, BLOCK_N)
+            signed = tl.where(keep, p, -p)
+            p = tl.where(keep, p, 0.0)
+        if SAVE:
+            tl.store(SAVED + offs_m[:, None] * PADDED + offs_n[None, :], signed.to(SAVED.dtype.element_ty))
+            tl.store(MAXIMA + start_n // BLOCK_N * PADDED + offs_m, grown * scale_log2)
         v = tl.load(V + offs_n[:, None] * width + offs_d[None, :], mask=in_n, other=0.0).to(DOT)
         acc = tl.dot(p.to(DOT), v, acc * shrink[:, None], input_precision=PRECISION)
 

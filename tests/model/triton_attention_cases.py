@@ -17,7 +17,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from elc_composer.model.attention import bias_by_bucket, relative_position_buckets
-from elc_composer.model.triton_attention import Launch, dropout_threshold, triton_attention
+from elc_composer.model.triton_attention import (
+    SAVED_LENGTH,
+    Launch,
+    dropout_threshold,
+    saves_probabilities,
+    triton_attention,
+)
 from tests.model.fused_multiply_add import contracted
 from tests.model.triton_interpreter import DEVICE
 
@@ -175,6 +181,49 @@ def test_padding_with_fused_multiply_adds(
         compare(given, torch.float32, record_property, padded_rows(length))
 
 
+TILES = {
+    "backward tiles of the forward's size": (Launch(16, 16, 4, 1), Launch(16, 16, 4, 1)),
+    "two blocks of keys for one tile": (Launch(32, 16, 4, 1), Launch(32, 32, 4, 1)),
+    "half a block of keys for one tile": (Launch(16, 32, 4, 1), Launch(16, 16, 4, 1)),
+}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("tiles", TILES if DEVICE == "cpu" else ["those chosen"])
+def test_both_forms_of_the_backward_agree(
+    tiles: str, dropout: float, record_property: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients from saved probabilities against those from scores and a mask computed again, with padding."""
+    if tiles in TILES:
+        monkeypatch.setattr("elc_composer.model.triton_attention.launches", lambda *_: TILES[tiles])
+    given = inputs(Case(70, batch=8, heads=1))
+    leaves = [leaf.detach().bfloat16().requires_grad_() for leaf in given[:3]]
+    cast = given._replace(query_key=leaves[0], value=leaves[1], position=leaves[2])
+    found = []
+    for longest in (0, 70):
+        monkeypatch.setattr("elc_composer.model.triton_attention.SAVED_LENGTH", longest)
+        torch.manual_seed(5)
+        out = triton_attention(*leaves, given.buckets, padded_rows(70), given.scale, dropout)
+        found.append(results(cast, out))
+    assert torch.equal(found[0][0], found[1][0])
+    for name, computed, read in zip(LEAVES, found[0][1:], found[1][1:], strict=True):
+        error = float((computed - read).abs().max() / computed.abs().max())
+        record_property("error", [name, error])
+        assert error <= 2e-2, (name, error)
+
+
+def test_probabilities_are_saved_where_a_gradient_of_a_short_half_precision_sequence_follows() -> None:
+    def leaves(length: int, dtype: torch.dtype, requires_grad: bool = True) -> list[Tensor]:
+        return [torch.zeros(1, length, 1, 16, dtype=dtype, requires_grad=requires_grad)] * 3
+
+    assert saves_probabilities(*leaves(SAVED_LENGTH, torch.bfloat16))
+    assert not saves_probabilities(*leaves(SAVED_LENGTH + 1, torch.bfloat16))
+    assert not saves_probabilities(*leaves(8, torch.float32))
+    assert not saves_probabilities(*leaves(8, torch.bfloat16, requires_grad=False))
+    with torch.no_grad():
+        assert not saves_probabilities(*leaves(8, torch.bfloat16))
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_sequence_of_padding_gives_zeros_and_no_gradients(dropout: float, record_property: Record) -> None:
     given = inputs(Case(20))
@@ -292,7 +341,7 @@ def test_operators_keep_to_torchs_rules() -> None:
     leaves = [leaf.detach().float().requires_grad_() for leaf in given[:3]]
     padding = torch.zeros(1, 9, dtype=torch.bool, device=DEVICE)
     seed = torch.tensor([5], device=DEVICE)
-    arguments = (*leaves, given.buckets, padding, seed, given.scale, 0.1)
+    arguments = (*leaves, given.buckets, padding, seed, given.scale, 0.1, False)
     torch.library.opcheck(attention_op, arguments, rtol=1e-4, atol=1e-4)
 
 
