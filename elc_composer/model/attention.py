@@ -255,8 +255,8 @@ def uses_cpu_attention(query_key: Tensor) -> bool:
 def bias_by_bucket(query: Tensor, key: Tensor, query_position: Tensor, key_position: Tensor, buckets: Tensor) -> Tensor:
     """`[B, heads, T, T]`: each content against the other side's position, looked up by bucket."""
     index = buckets.expand(*query.shape[:2], -1, -1)
-    by_query = (query @ key_position.transpose(-1, -2)).gather(-1, index)
-    by_key = (key @ query_position.transpose(-1, -2)).gather(-1, index.transpose(-1, -2)).transpose(-1, -2)
+    by_query = each_with_all(query, key_position).gather(-1, index)
+    by_key = each_with_all(key, query_position).gather(-1, index.transpose(-1, -2)).transpose(-1, -2)
     return by_query + by_key
 
 
@@ -264,9 +264,20 @@ def bias_by_distance(
     query: Tensor, key: Tensor, query_position: Tensor, key_position: Tensor, buckets: Tensor
 ) -> Tensor:
     """The same as `bias_by_bucket`, from products with the position of every distance."""
-    by_query = query @ key_position[:, by_distance(buckets).flip(0)].transpose(-1, -2)
-    by_key = key @ query_position[:, by_distance(buckets)].transpose(-1, -2)
+    distances = by_distance(buckets)
+    by_query = each_with_all(query, key_position[:, distances.flip(0)])
+    by_key = each_with_all(key, query_position[:, distances])
     return skewed(by_query) + skewed(by_key).transpose(-1, -2)
+
+
+def each_with_all(content: Tensor, position: Tensor) -> Tensor:
+    """`[B, heads, T, D]`, `[heads, N, D]` -> `[B, heads, T, N]`, their inner products.
+
+    One product a head over all tokens: `content @ position.mT` would copy both, once a sequence.
+    """
+    batch, _, length, _ = content.shape
+    flat = content.transpose(0, 1).flatten(1, 2)
+    return torch.bmm(flat, position.transpose(1, 2)).unflatten(1, (batch, length)).transpose(0, 1)
 
 
 def skewed(x: Tensor) -> Tensor:
