@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .layer_norm import LayerNorm  # noqa: F401
     from .triton_attention import triton_attention  # noqa: F401
     from .triton_attention_kernels import forward_kernel  # noqa: F401
+    from .triton_attention_saved_kernels import one_hot_kernel  # noqa: F401
     from .triton_mixing import weighted_sum  # noqa: F401
 
 
