@@ -1,6 +1,6 @@
 """Run the measurements of a machine with one GPU piece by piece, each with a time limit; `gpu.sh` starts it.
 
-python -m benchmarks.gpu_pieces [--data DIR] [--out benchmarks/results/gpu] [--budget 530] [--only PIECE,...] [--trial]
+python -m benchmarks.gpu_pieces [--data DIR] [--out benchmarks/results/gpu] [--budget 585] [--only PIECE,...] [--trial]
                                 [--name h200] [--tiny] [--device cuda]
 
 A piece is one or more commands. A failing or slow one never stops the rest: its exit status and the end of its output
@@ -391,7 +391,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with babylm/ (prepared) and blimp/ or blimp.tar.gz")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu")
-    parser.add_argument("--budget", type=float, help="seconds of everything; default 530, with --trial 125")
+    parser.add_argument("--budget", type=float, help="seconds of everything; default 585, with --trial 125")
     parser.add_argument("--only", help=f"pieces, separated by commas: {', '.join(Pieces.names)}")
     parser.add_argument("--skip", default="", help="pieces to leave out, separated by commas")
     parser.add_argument("--trial", action="store_true")
@@ -408,7 +408,7 @@ def main() -> None:
     options.work = options.work.resolve()
     options.data = options.data.resolve() if options.data else None
     options.work.mkdir(parents=True, exist_ok=True)
-    budget = options.budget or (1800 if options.tiny else 125 if options.trial else 530)
+    budget = options.budget or (1800 if options.tiny else 125 if options.trial else 585)
     names = options.only.split(",") if options.only else list(TRIAL if options.trial else FULL)
     if unknown := sorted({*names, *filter(None, options.skip.split(","))} - set(Pieces.names)):
         sys.exit(f"no such piece: {', '.join(unknown)}; there are {', '.join(Pieces.names)}")
