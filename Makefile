@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 24
 
-.PHONY: help quickstart test test-slow test-gpu test-agreement test-foundry lint format lock clean
+.PHONY: help quickstart test test-slow test-gpu test-agreement test-foundry test-transformers5 lint format lock clean
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info < (3, 13) else "Python 3.10 to 3.12 is needed, this is %d.%d; name another with make PYTHON=python3.11" % sys.version_info[:2])'
@@ -44,6 +44,12 @@ test-foundry: $(INSTALLED)  ## Run the callbacks inside LLM Foundry, in an envir
 	.venv-foundry/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	.venv-foundry/bin/python -m pytest -m foundry tests/callbacks
 
+test-transformers5: $(INSTALLED)  ## Use an exported model in transformers 5, in an environment of its own.
+	$(PYTHON) -m venv --clear .venv-transformers5
+	.venv-transformers5/bin/python -m pip install --quiet -r requirements-transformers5.lock
+	.venv-transformers5/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	.venv-transformers5/bin/python -m pytest -m transformers5
+
 lint: $(INSTALLED)  ## Run ruff and mypy.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,6 +63,7 @@ lock: $(INSTALLED)  ## Resolve the dependencies again and write the lock files.
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --group agreement --constraint requirements.lock pyproject.toml -o requirements-agreement.lock
 	$(COMPILE) --group foundry pyproject.toml -o requirements-foundry.lock
+	echo 'transformers>=5' | $(COMPILE) --group transformers5 --override - pyproject.toml -o requirements-transformers5.lock
 
 clean:  ## Remove environments, caches and the quickstart's folder.
-	rm -rf .venv .venv-agreement .venv-foundry build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs/quickstart
+	rm -rf .venv .venv-agreement .venv-foundry .venv-transformers5 build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs/quickstart

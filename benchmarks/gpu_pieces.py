@@ -1,6 +1,6 @@
 """Run the measurements of a machine with one GPU piece by piece, each with a time limit; `gpu.sh` starts it.
 
-python -m benchmarks.gpu_pieces [--data DIR] [--out benchmarks/results/gpu] [--budget 530] [--only PIECE,...] [--trial]
+python -m benchmarks.gpu_pieces [--data DIR] [--out benchmarks/results/gpu] [--budget 585] [--only PIECE,...] [--trial]
                                 [--name h200] [--tiny] [--device cuda]
 
 A piece is one or more commands. A failing or slow one never stops the rest: its exit status and the end of its output
@@ -76,8 +76,8 @@ class Pieces:
     """The pieces for given options; the order of `names` is the order of importance."""
 
     names = (
-        "imports", "tests", "parallelism", "compile128", "compile512", "step128", "step512", "profile", "scoring",
-        "norms", "kernels", "lamb", "run",
+        "imports", "tests", "compile128", "compile512", "norms", "norms_zero", "step128", "step512", "profile",
+        "scoring", "kernels", "run", "lamb", "parallelism",
     )  # fmt: skip
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -210,7 +210,7 @@ class Pieces:
         folder, make = self.pairs(2 if self.tiny else 0)
         tokenizer = self.tokenizer() / "tokenizer.json"
         size = ["small"] if self.tiny else ["base"]
-        count = ["--pairs", "2" if self.tiny else "50" if self.trial else "1000"]
+        count = ["--pairs", "2" if self.tiny else "50" if self.trial else "600"]
         rounds = ["--rounds", "1" if self.tiny or self.trial else "2"]
         few = ["--tokens", "8192", "--batch-sizes", "2"] if self.tiny else []
         if not self.tiny:
@@ -219,15 +219,32 @@ class Pieces:
         if self.tiny:
             arguments += ["--dtypes", "float32"]
         small = self.tiny or self.trial
-        command = self.script("scoring", "minimal_pairs", arguments, 40 if self.trial else 65, full=not small)
+        command = self.script("scoring", "minimal_pairs", arguments, 40 if self.trial else 85, full=not small)
         return Piece([command], make)
 
-    def norms(self) -> Piece:
+    def norms(self, variant: str = "base") -> Piece:
         small = self.tiny or self.trial
         shape = ["--layers", "2", "--width", "64", "--steps", "10", "--seeds", "1"]
         if not small:
-            shape = ["--layers", "4", "--width", "256", "--rows", "64", "--length", "64", "--steps", "500"]
-        return Piece([self.script("norms", "norm_precision", shape, 20 if small else 100)])
+            shape = [
+                "--layers",
+                "4",
+                "--width",
+                "256",
+                "--rows",
+                "64",
+                "--length",
+                "64",
+                "--steps",
+                "600",
+                "--lr",
+                "1e-3",
+            ]
+        shape += ["--variant", variant]
+        return Piece([self.script(f"norms_{variant}", "norm_precision", shape, 20 if small else 105)])
+
+    def norms_zero(self) -> Piece:
+        return self.norms("zero")
 
     def kernels(self) -> Piece:
         few = ["--repeats", "2" if self.tiny or self.trial else "20"]
@@ -296,7 +313,7 @@ class Pieces:
 
 FULL = tuple(name for name in Pieces.names if name != "imports")
 TRIAL = ("step128", "imports", "run", "tests", "profile", "scoring", "norms", "kernels", "lamb", "step512")
-TOGETHER = ("tests", "parallelism", "compile128", "compile512", "norms")
+TOGETHER = ("tests", "compile128", "compile512", "norms", "norms_zero")
 """Pieces without times: they run side by side before the others."""
 SIDE_BY_SIDE = 6
 """Pieces at a time."""
@@ -374,7 +391,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with babylm/ (prepared) and blimp/ or blimp.tar.gz")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu")
-    parser.add_argument("--budget", type=float, help="seconds of everything; default 530, with --trial 125")
+    parser.add_argument("--budget", type=float, help="seconds of everything; default 585, with --trial 125")
     parser.add_argument("--only", help=f"pieces, separated by commas: {', '.join(Pieces.names)}")
     parser.add_argument("--skip", default="", help="pieces to leave out, separated by commas")
     parser.add_argument("--trial", action="store_true")
@@ -391,7 +408,7 @@ def main() -> None:
     options.work = options.work.resolve()
     options.data = options.data.resolve() if options.data else None
     options.work.mkdir(parents=True, exist_ok=True)
-    budget = options.budget or (1800 if options.tiny else 125 if options.trial else 530)
+    budget = options.budget or (1800 if options.tiny else 125 if options.trial else 585)
     names = options.only.split(",") if options.only else list(TRIAL if options.trial else FULL)
     if unknown := sorted({*names, *filter(None, options.skip.split(","))} - set(Pieces.names)):
         sys.exit(f"no such piece: {', '.join(unknown)}; there are {', '.join(Pieces.names)}")

@@ -2,9 +2,11 @@
 
     python benchmarks/minimal_pairs.py MODEL --minimal-pairs DIR [--pairs 200] [--device cpu] [--dtypes float32 ...]
 
-MODEL is a transformers folder, or `small` / `base`: a random model of the published size, with the tokenizer of
-`--tokenizer`. Each setting is measured `--rounds` times, in turns with all others; its best round counts. On a shared
-CPU, `--clock cpu` counts the processor time of all threads instead of wall time.
+MODEL is a transformers folder, or `small` / `base` (also `--size`): a random model of the published size, with the
+tokenizer of `--tokenizer`. Each setting is measured `--rounds` times, in turns with all others; its best round counts.
+A setting that fails is reported under `error`, and the others continue. On a shared CPU, `--clock cpu` counts the
+processor time of all threads instead of wall time. `--full` besides scores all pairs once, with the fastest setting of
+ours. `--kernels` compares implementations of attention and mixing. `--quick` tries everything with a tiny model.
 """
 
 from __future__ import annotations
@@ -32,72 +34,109 @@ from elc_composer.evaluation.models import load_model_and_tokenizer
 from elc_composer.evaluation.score_pairs import score_pairs
 from elc_composer.export import export_model
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.model.kernels import KERNELS
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
     "small": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 6},
     "base": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12},
 }
-Settings = dict[str, Callable[[], np.ndarray]]
+Score = Callable[..., np.ndarray]
+Settings = dict[str, Score]
 FULL = {"BLiMP, filtered": 59_875, "supplement": 5_218}
 
 
 def main() -> None:
     options = arguments()
     described = machine(options.device)
-    texts_and_pairs = sample(options)
+    pairs = read_minimal_pairs(options.minimal_pairs)
+    sample = random.Random(0).sample(pairs, min(options.pairs, len(pairs)))
     settings: Settings = {}
+    errors: dict[str, str] = {}
+    parameters = None
     with tempfile.TemporaryDirectory() as folder:
         location = model_folder(options, Path(folder))
         for dtype in options.dtypes:
-            settings.update(ours(location, texts_and_pairs, dtype, options))
             try:
-                settings.update(minicons(location, texts_and_pairs, dtype, options))
+                model, tokenizer = load_model_and_tokenizer(location, dtype=dtype, device=options.device)
+                parameters = sum(parameter.numel() for parameter in model.parameters())
             except Exception as error:
-                print(f"minicons {dtype} left out: {error!r}", flush=True)
-        parameters = sum(p.numel() for p in load_model_and_tokenizer(location)[0].parameters())
+                errors[dtype] = one_line(error)
+                continue
+            settings.update(ours(model, tokenizer, sample, dtype, options))
+            if options.batch_sizes:
+                try:
+                    settings.update(minicons(model, tokenizer, sample, dtype, options))
+                except Exception as error:
+                    errors[f"minicons {dtype}"] = one_line(error)
     report = {
         "machine": described,
         "date": date.today().isoformat(),
         "model": {"name": options.name or Path(options.model).name, "parameters": parameters},
         "minicons": version("minicons") if find_spec("minicons") else None,
-        "pairs": len(texts_and_pairs),
+        "pairs": len(sample),
         "clock": options.clock,
-        **measure(settings, len(texts_and_pairs), options),
+        **measure(settings, sample, options, errors),
     }
+    # Written before the full run, which may take long.
+    write(report, options)
+    if options.full:
+        report["full"] = full(settings, report["pairs_per_second"], pairs)
+        write(report, options)
+    print(json.dumps(report, indent=2))
+
+
+def write(report: dict[str, Any], options: argparse.Namespace) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+
+
+def one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def arguments() -> argparse.Namespace:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("model")
+    parse.add_argument("model", nargs="?")
+    parse.add_argument("--size", choices=list(SIZES), help="the same as MODEL small or base")
     parse.add_argument("--name", help="of the model, in the results; default: MODEL's last part")
     parse.add_argument("--minimal-pairs", required=True)
-    parse.add_argument("--tokenizer", type=Path, help="tokenizer.json for `small` or `base`")
+    parse.add_argument("--tokenizer", type=Path, help="tokenizer.json for a model by size")
     parse.add_argument("--pairs", type=int, default=200)
-    parse.add_argument("--full", action="store_true", help="all pairs; give minicons none with --batch-sizes")
+    parse.add_argument("--full", action="store_true", help="besides score all pairs once, without minicons")
     parse.add_argument("--rounds", type=int, default=3)
     parse.add_argument("--device", default="cpu")
     parse.add_argument("--threads", type=int, help="of torch, on a CPU")
     parse.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parse.add_argument(
-        "--batch-sizes", nargs="*", type=int, default=[1, 2, 4, 8, 16, 32], help="sentences, for minicons"
-    )
-    parse.add_argument("--tokens", nargs="+", type=int, default=[1024, 2048, 4096], help="tokens per batch, for ours")
+    parse.add_argument("--batch-sizes", nargs="*", type=int, help="sentences, for minicons; none: leave it out")
+    parse.add_argument("--tokens", nargs="+", type=int, help="tokens per batch, for ours")
+    parse.add_argument("--kernels", nargs="+", default=["auto"], choices=KERNELS, help="for ours")
+    parse.add_argument("--tf32", action="store_true", help="float32 products in TF32 on a GPU, for both")
     parse.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parse.add_argument("--quick", action="store_true", help="a tiny model, 4 pairs, one round: to try the command")
     parse.add_argument("--out", type=Path, default=Path("benchmarks/results/minimal_pairs.json"))
     options = parse.parse_args()
+    if options.model and options.size:
+        parse.error("give MODEL or --size, not both")
+    if options.quick:
+        options.model = options.model if options.model and options.model not in SIZES else "tiny"
+        options.pairs, options.rounds = min(options.pairs, 4), 1
+        options.batch_sizes = [2] if options.batch_sizes is None else options.batch_sizes[:1]
+        options.tokens = [1024]
+    options.model = options.model or options.size
+    if options.model is None:
+        parse.error(f"give MODEL, or --size with one of {', '.join(SIZES)}")
+    if options.model in SIZES and options.tokenizer is None:
+        parse.error(f"{options.model}: give the tokenizer.json with --tokenizer")
+    on_gpu = options.device.startswith("cuda")
+    if options.tokens is None:
+        options.tokens = [16_384, 65_536] if on_gpu else [1024, 2048, 4096]
+    if options.batch_sizes is None:
+        options.batch_sizes = [64, 256] if on_gpu else [1, 2, 4, 8, 16, 32]
     if options.threads:
         torch.set_num_threads(options.threads)
+    torch.backends.cuda.matmul.allow_tf32 = options.tf32
     return options
-
-
-def sample(options: argparse.Namespace) -> list[Any]:
-    pairs = read_minimal_pairs(options.minimal_pairs)
-    if options.full:
-        return pairs
-    return random.Random(0).sample(pairs, min(options.pairs, len(pairs)))
 
 
 def model_folder(options: argparse.Namespace, folder: Path) -> Path:
@@ -105,41 +144,84 @@ def model_folder(options: argparse.Namespace, folder: Path) -> Path:
         return Path(options.model)
     torch.manual_seed(0)
     entries = json.loads(options.tokenizer.read_text())["model"]["vocab"]
-    model = ElcForMaskedLM(ElcConfig(layer_mixing="zero", vocab_size=len(entries), **SIZES[options.model]))
-    return export_model(model, options.tokenizer, folder / "model")
+    config = ElcConfig(layer_mixing="zero", vocab_size=len(entries), **SIZES[options.model])
+    with torch.device(options.device):
+        model = ElcForMaskedLM(config)
+    return export_model(model.cpu(), options.tokenizer, folder / "model")
 
 
-def ours(
-    location: Path, pairs: list[Any], dtype: str, options: argparse.Namespace
-) -> dict[str, Callable[[], np.ndarray]]:
-    model, tokenizer = load_model_and_tokenizer(location, dtype=dtype, device=options.device)
+def ours(model: torch.nn.Module, tokenizer: Any, pairs: list[Any], dtype: str, options: argparse.Namespace) -> Settings:
+    def setting(kernels: str, tokens: int) -> Score:
+        def run(some: list[Any] | None = None) -> np.ndarray:
+            use(model, kernels)
+            return score_pairs(model, tokenizer, some or pairs, ScoringConfig(tokens_per_batch=tokens)).scores
 
-    def run(tokens: int) -> np.ndarray:
-        return score_pairs(model, tokenizer, pairs, ScoringConfig(tokens_per_batch=tokens)).scores
+        return run
 
-    return {f"ours {dtype} {tokens} tokens": lambda tokens=tokens: run(tokens) for tokens in options.tokens}
+    return {
+        f"ours {dtype} {tokens} tokens" + ("" if kernels == "auto" else f" {kernels}"): setting(kernels, tokens)
+        for kernels in options.kernels
+        for tokens in options.tokens
+    }
 
 
-def minicons(location: Path, pairs: list[Any], dtype: str, options: argparse.Namespace) -> Settings:
+def use(model: torch.nn.Module, kernels: str) -> None:
+    """Make a model of this project use these kernels; another model has none."""
+    for module in model.modules():
+        if hasattr(module, "kernels"):
+            module.kernels = kernels  # type: ignore[assignment]
+    config: Any = model.config
+    if hasattr(config, "kernels"):
+        config.kernels = kernels
+
+
+def minicons(
+    model: torch.nn.Module, tokenizer: Any, pairs: list[Any], dtype: str, options: argparse.Namespace
+) -> Settings:
     from minicons.scorer import MaskedLMScorer
 
-    model, tokenizer = load_model_and_tokenizer(location, dtype=dtype, device=options.device)
     if not hasattr(tokenizer, "batch_encode_plus"):
         # transformers 5 dropped the method that minicons calls.
         type(tokenizer).batch_encode_plus = lambda self, texts, **more: self(texts, **more)
     scorer = MaskedLMScorer(model, device=options.device, tokenizer=tokenizer)
     texts = [text for pair in pairs for text in (pair.sentence_good, pair.sentence_bad)]
 
-    def run(size: int) -> np.ndarray:
-        scores: list[float] = []
-        for start in range(0, len(texts), size):
-            scores += scorer.sequence_score(texts[start : start + size], reduction=lambda x: x.sum().item())
-        return np.array(scores).reshape(-1, 2)
+    def setting(size: int) -> Score:
+        def run(some: list[Any] | None = None) -> np.ndarray:
+            use(model, "auto")
+            scores: list[float] = []
+            for start in range(0, len(texts), size):
+                scores += scorer.sequence_score(texts[start : start + size], reduction=lambda x: x.sum().item())
+            return np.array(scores).reshape(-1, 2)
 
-    return {f"minicons {dtype} {size} sentences": lambda size=size: run(size) for size in options.batch_sizes}
+        return run
+
+    return {f"minicons {dtype} {size} sentences": setting(size) for size in options.batch_sizes}
 
 
-def measure(settings: Settings, n: int, options: argparse.Namespace) -> dict[str, Any]:
+def full(settings: Settings, speed: dict[str, float], pairs: list[Any]) -> dict[str, Any]:
+    """All pairs once, tokenization included, with the fastest setting of ours."""
+    own = {name: value for name, value in speed.items() if name.startswith("ours")}
+    if not own:
+        return {"error": "no setting of ours works"}
+    name = max(own, key=own.__getitem__)
+    began = time.perf_counter()
+    try:
+        settings[name](pairs)
+    except Exception as error:
+        return {"setting": name, "error": one_line(error)}
+    seconds = time.perf_counter() - began
+    return {
+        "setting": name,
+        "pairs": len(pairs),
+        "seconds": round(seconds, 2),
+        "pairs_per_second": round(len(pairs) / seconds, 1),
+    }
+
+
+def measure(
+    settings: Settings, pairs: list[Any], options: argparse.Namespace, errors: dict[str, str]
+) -> dict[str, Any]:
     clock = time.perf_counter if options.clock == "wall" else time.process_time
     seconds: dict[str, list[float]] = {name: [] for name in settings}
     scores: dict[str, np.ndarray] = {}
@@ -149,12 +231,15 @@ def measure(settings: Settings, n: int, options: argparse.Namespace) -> dict[str
             try:
                 scores[name] = run()
             except Exception as error:
-                print(f"{name} left out: {error!r}", flush=True)
+                errors[name] = one_line(error)
+                print(f"{name}: {errors[name]}", flush=True)
                 del settings[name], seconds[name]
                 continue
             seconds[name].append(clock() - began)
-    speed = {name: n / min(times) for name, times in seconds.items() if times}
+    speed = {name: len(pairs) / min(times) for name, times in seconds.items() if times}
     result: dict[str, Any] = {"pairs_per_second": {name: round(value, 2) for name, value in speed.items()}}
+    if errors:
+        result["error"] = errors
     for dtype in options.dtypes:
         names = {who: [k for k in speed if k.startswith(f"{who} {dtype}")] for who in ("ours", "minicons")}
         best = {who: max(found, key=speed.__getitem__) for who, found in names.items() if found}
@@ -186,7 +271,7 @@ def machine(device: str) -> dict[str, Any]:
     }
     if device.startswith("cuda"):
         found["gpu"] = torch.cuda.get_device_name(device)
-    return {**found, "torch": torch.__version__}
+    return {**found, "torch": torch.__version__, "transformers": version("transformers")}
 
 
 if __name__ == "__main__":

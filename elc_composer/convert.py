@@ -14,6 +14,7 @@ from pathlib import Path
 
 from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError, one_line
+from elc_composer.common.json_files import read_object
 from elc_composer.export import export_model
 from elc_composer.model import MIXING_RULES
 from elc_composer.model_files.published import Hints, read_published
@@ -43,6 +44,13 @@ def convert(source: Path, out: Path, hints: Hints | None = None, tokenizer: Path
     return notes
 
 
+def auto_class(folder: Path) -> str:
+    """transformers' class that loads an exported folder with its head."""
+    config = read_object(folder / "config.json")
+    (name,) = config["architectures"]
+    return next(auto for auto, code in config["auto_map"].items() if code.endswith(f".{name}"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0 if the folder was written, else 1 after an error message of one line."""
     parser = argparse.ArgumentParser(
@@ -67,9 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for note in notes:
         print(f"note: {note}")
-    print(
-        f"{chosen.out}: load it with AutoModelForMaskedLM.from_pretrained({str(chosen.out)!r}, trust_remote_code=True)"
-    )
+    loader = auto_class(chosen.out)
+    print(f"{chosen.out}: load it with {loader}.from_pretrained({str(chosen.out)!r}, trust_remote_code=True)")
     return 0
 
 

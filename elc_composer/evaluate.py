@@ -20,7 +20,7 @@ from elc_composer.common.files import write_text
 from elc_composer.evaluation import ranks as dist
 from elc_composer.evaluation.aggregate import ScoredPairs, summarize
 from elc_composer.evaluation.blimp import SUPPLEMENT_PARADIGMS
-from elc_composer.evaluation.config import Method, Reduction, ScoringConfig, Ties
+from elc_composer.evaluation.config import Method, Reduction, ScoringConfig, Ties, default_tokens_per_batch
 from elc_composer.evaluation.minimal_pairs import MinimalPair, read_minimal_pairs
 from elc_composer.evaluation.models import DTYPES, load_model_and_tokenizer
 from elc_composer.evaluation.predictions import predictions
@@ -79,7 +79,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     _check_out(options.out)
     device = _start(options.device)
     method = Method(options.method)
-    tokens = options.tokens_per_batch or (65_536 if device.type == "cuda" else 2_048)
+    tokens = options.tokens_per_batch or default_tokens_per_batch(device.type)
     scoring = ScoringConfig(method, Reduction(options.reduction), options.temperature, tokens)
     ties = Ties(options.ties)
     sets = read_sets(options.minimal_pairs, options.supplement)

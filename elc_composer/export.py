@@ -15,9 +15,9 @@ from pathlib import Path
 
 from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError, one_line
-from elc_composer.common.files import write_text
+from elc_composer.common.files import new_file_mode, write_text
 from elc_composer.common.run_folder import MODEL_CONFIG, TOKENIZER
-from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.model import TASK_MODELS, ElcConfig, ElcModel
 from elc_composer.model_files.run_model import beside, read_model_config
 from elc_composer.model_files.trainer_checkpoint import read_trainer_checkpoint
 from elc_composer.prepared.tokenizer_files import load_tokenizer, save_tokenizer
@@ -29,6 +29,7 @@ AUTO_MAP = {
     "AutoConfig": "configuration_elc.ElcConfig",
     "AutoModel": "modeling_elc.ElcModel",
     "AutoModelForMaskedLM": "modeling_elc.ElcForMaskedLM",
+    **{name: f"task_models.{model.__name__}" for name, model in TASK_MODELS.items()},
 }
 CARD = """---
 library_name: transformers
@@ -51,7 +52,7 @@ model = AutoModelForMaskedLM.from_pretrained("PATH", trust_remote_code=True)
 """
 
 
-def export_model(model: ElcForMaskedLM, tokenizer: Path | None, out: Path) -> Path:
+def export_model(model: ElcModel, tokenizer: Path | None, out: Path) -> Path:
     """Write a transformers folder: model.safetensors, config.json, tokenizer, the model's code and a model card.
 
     Args:
@@ -68,9 +69,12 @@ def export_model(model: ElcForMaskedLM, tokenizer: Path | None, out: Path) -> Pa
     out.mkdir(parents=True, exist_ok=True)
     config = ElcConfig.from_dict(model.config.to_dict())
     config.kernels = "auto"
+    # transformers before 4.56 reads only the older name.
+    setattr(config, "dtype" if hasattr(config, "dtype") else "torch_dtype", model.dtype)
     if tokenizer is not None:
         write_tokenizer(tokenizer, config, out)
     model.save_pretrained(out)
+    make_readable(out)
     config.auto_map = AUTO_MAP
     config.architectures = [type(model).__name__]
     config.save_pretrained(out)
@@ -86,6 +90,13 @@ def export_model(model: ElcForMaskedLM, tokenizer: Path | None, out: Path) -> Pa
     )
     write_text(out / "README.md", card)
     return out
+
+
+def make_readable(folder: Path) -> None:
+    """Give files the mode that this process gives new files; safetensors makes its own readable by the owner only."""
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(new_file_mode())
 
 
 def write_tokenizer(source: Path, config: ElcConfig, out: Path) -> None:

@@ -15,6 +15,7 @@ from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.process_group import join_process_group
 from elc_composer.common.storage import Unreachable
+from elc_composer.finetuning.dispatch import is_finetuning
 from elc_composer.training.config import load_config
 from elc_composer.training.dry_run import dry_run
 from elc_composer.training.loop import train
@@ -35,6 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preemption = Preemption()
     try:
         refuse_addresses({"config": options.config})
+        if is_finetuning(options.config):
+            # Imported here: training a language model needs none of it.
+            from elc_composer.finetuning.command import finetune_config
+
+            code = finetune_config(options.config, options.overrides, options.dry_run)
+            if code:
+                sys.exit(code)
+            return
         config = load_config(options.config, options.overrides)
         refuse_addresses({"run_folder": config.run_folder})
         join_process_group(get_device(None), config.parallelism.dist_timeout)

@@ -66,6 +66,13 @@ def place(source: Path, target: Path) -> None:
     fsync_folder(target.parent)
 
 
+def new_file_mode() -> int:
+    """The mode of a new file: readable and writable but for what the process's umask withholds."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
 def fsync_folder(folder: Path) -> None:
     """Make renames within `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

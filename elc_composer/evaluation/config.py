@@ -44,6 +44,15 @@ class Ties(str, Enum):
         return {Ties.half: 0.5, Ties.good: 1.0, Ties.bad: 0.0}[self]
 
 
+def default_tokens_per_batch(device_type: str) -> int:
+    """Tokens per batch that suit a device: 65,536 on a GPU, 2,048 elsewhere.
+
+    A GPU needs longer for a batch than the host needs to issue its about 400 kernels (10 ms), and up to five gigabytes
+    at base size; see docs/evaluation.md. On a CPU the states of a batch should stay in its caches.
+    """
+    return 65_536 if device_type == "cuda" else 2_048
+
+
 @dataclass
 class ScoringConfig:
     """Scoring method and batch size."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.evaluation.config import Method, ScoringConfig
@@ -85,21 +86,34 @@ def encode_sentences(
     prefix, suffix = _special_tokens(tokenizer, causal)
     pad = tokenizer.pad_token_id
     mask = -1 if causal else tokenizer.mask_token_id
-    batch = tokenizer(
-        list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
-    )
-    inner = [np.array(ids, np.int32) for ids in batch["input_ids"]]
+    inner, numbers = _tokenized(tokenizer, list(texts), words)
     _check_lengths(inner, texts, len(prefix) + len(suffix), max_length, sources)
     unknown_id = -1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id
     return EncodedSentences(
-        tokens=[np.concatenate([prefix, ids, suffix]).astype(np.int32) for ids in inner],
+        tokens=[np.array([*prefix, *ids, *suffix], np.int32) for ids in inner],
         prefix=len(prefix),
         suffix=len(suffix),
         mask_token_id=mask,
         pad_token_id=0 if pad is None else pad,
-        words=[_word_numbers(batch.word_ids(i)) for i in range(len(inner))] if words else None,
-        unknown=np.array([np.count_nonzero(ids == unknown_id) for ids in inner], np.int64),
+        words=numbers,
+        unknown=np.array([ids.count(unknown_id) for ids in inner], np.int64),
     )
+
+
+def _tokenized(tokenizer: Any, texts: list[str], words: bool) -> tuple[list[list[int]], list[NDArray[np.int32]] | None]:
+    """Ids of each text without special tokens, and the word of each token if requested."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    plain = type(tokenizer) is PreTrainedTokenizerFast and not (
+        backend.truncation or backend.padding or backend.encode_special_tokens
+    )
+    if plain and not words and hasattr(backend, "encode_batch_fast"):
+        # On all cores and without offsets; transformers' call then spends as long again in Python, on one core.
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)], None
+    batch = tokenizer(
+        texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+    )
+    numbers = [_word_numbers(batch.word_ids(i)) for i in range(len(texts))] if words else None
+    return batch["input_ids"], numbers
 
 
 def encode_pairs(
@@ -154,7 +168,7 @@ def _word_numbers(word_ids: list[int | None]) -> NDArray[np.int32]:
 
 
 def _check_lengths(
-    inner: list[NDArray[np.int32]],
+    inner: list[list[int]],
     texts: Sequence[str],
     special: int,
     max_length: int | None,

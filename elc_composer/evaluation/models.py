@@ -93,10 +93,10 @@ def _read(path: Path, method: Method, tokenizer: str | None, trust_remote_code: 
         return _from_checkpoint(path, tokenizer)
     where = Path(tokenizer or path)
     if is_own:
-        return load_whole(ElcForMaskedLM, path), _tokenizer(PreTrainedTokenizerFast, where)
+        return load_whole(ElcForMaskedLM, path), load_tokenizer_folder(PreTrainedTokenizerFast, where)
     kind = AutoModelForCausalLM if method is Method.causal else AutoModelForMaskedLM
     foreign = load_whole(kind, path, trust_remote_code=trust_remote_code)
-    return foreign, _tokenizer(AutoTokenizer, where, trust_remote_code=trust_remote_code)
+    return foreign, load_tokenizer_folder(AutoTokenizer, where, trust_remote_code=trust_remote_code)
 
 
 def _from_checkpoint(path: Path, tokenizer: str | None) -> tuple[ElcForMaskedLM, Any]:
@@ -109,10 +109,15 @@ def _from_checkpoint(path: Path, tokenizer: str | None) -> tuple[ElcForMaskedLM,
     if where is None:
         raise ConfigError(f"no {TOKENIZER} folder beside {path}: name one with --tokenizer")
     model = read_trainer_checkpoint(path, read_model_config(config))
-    return model, _tokenizer(PreTrainedTokenizerFast, Path(where))
+    return model, load_tokenizer_folder(PreTrainedTokenizerFast, Path(where))
 
 
-def _tokenizer(kind: Any, folder: Path, **more: Any) -> Any:
+def load_tokenizer_folder(kind: Any, folder: Path, **more: Any) -> Any:
+    """Load a tokenizer with the class `kind` from a folder that must hold one of its files.
+
+    Raises:
+        ConfigError: the folder holds no tokenizer, or a damaged one.
+    """
     remedy = "name a folder with tokenizer files with --tokenizer"
     if not folder.is_dir():
         raise ConfigError(f"no tokenizer can be loaded from {folder} (not a folder): {remedy}")

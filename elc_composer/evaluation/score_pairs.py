@@ -21,7 +21,7 @@ from elc_composer.evaluation.encoding import EncodedSentences, encode_pairs, max
 from elc_composer.evaluation.ledger import Done, Ledger
 from elc_composer.evaluation.minimal_pairs import MinimalPair
 from elc_composer.evaluation.rows import RowPlan, plan_rows
-from elc_composer.evaluation.scoring import RowScorer, sentence_scores
+from elc_composer.evaluation.scoring import RowScorer, default_config, sentence_scores
 
 
 def score_pairs(
@@ -43,7 +43,7 @@ def score_pairs(
         model: in eval mode, on its device.
         tokenizer: a transformers tokenizer.
         pairs: P pairs.
-        scoring: method and batch size.
+        scoring: method and batch size; None: `original`, and the device's default batch size.
         device: device of the inputs; None: that of the model's parameters.
         ledger_folder: stores finished batches, from which the same call resumes. Delete it once the scores are stored.
         progress: show a progress bar on rank 0.
@@ -52,7 +52,7 @@ def score_pairs(
         ConfigError: the tokenizer has more entries than the model's embedding.
         DataError: a sentence has no tokens or too many, or a score is NaN or infinite; with file and line.
     """
-    scoring = scoring or ScoringConfig()
+    scoring = scoring or default_config(model, device)
     place, sentences = encode_pairs(tokenizer, pairs, scoring, max_sentence_length(model, tokenizer))
     _check_vocabulary(model, sentences)
     plan = plan_rows(sentences, scoring.method)

@@ -2,5 +2,22 @@
 
 from .configuration_elc import MIXING_RULES, ElcConfig
 from .modeling_elc import ElcForMaskedLM, ElcModel
+from .task_models import (
+    TASK_MODELS,
+    ElcForMultipleChoice,
+    ElcForQuestionAnswering,
+    ElcForSequenceClassification,
+    ElcForTokenClassification,
+)
 
-__all__ = ["MIXING_RULES", "ElcConfig", "ElcForMaskedLM", "ElcModel"]
+__all__ = [
+    "MIXING_RULES",
+    "TASK_MODELS",
+    "ElcConfig",
+    "ElcForMaskedLM",
+    "ElcForMultipleChoice",
+    "ElcForQuestionAnswering",
+    "ElcForSequenceClassification",
+    "ElcForTokenClassification",
+    "ElcModel",
+]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from .configuration_elc import ElcConfig
 from .cpu_attention import CpuAttention
 from .dropout import Dropout
 from .dropout import dropout as drop
-from .kernels import resolve_kernels
+from .kernels import is_exporting, resolve_kernels
 from .layer_norm import LayerNorm
 from .triton_attention import supported, triton_attention
 
@@ -64,10 +66,11 @@ class RelativePositions(nn.Module):
         """`[length, length]` int64: the bucket of query q (rows) and key k (columns).
 
         Beyond `max_position_embeddings` the table is made for that length, as published: buckets of the same number
-        reach to `length` positions, so that wide ones begin farther away. It is not kept.
+        reach to `length` positions, so that wide ones begin farther away. It is not kept. An exported graph has no such
+        branch: it fails there.
         """
         table, longest = self.buckets, self.max_positions
-        if length > longest:
+        if not is_exporting() and length > longest:
             table, longest = relative_position_buckets(self.bucket_size, length).to(self.buckets.device), length
         positions = torch.arange(length, device=table.device)
         return table[positions[:, None] - positions[None, :] + longest - 1]
@@ -99,6 +102,8 @@ class Attention(nn.Module):
         self.post_layer_norm = LayerNorm(size, config.layer_norm_eps, config.layer_norm_dtype)
         # All three dropouts of the block have the rate of the attention's probabilities, as published.
         self.dropout = Dropout(config.attention_probs_dropout_prob, config.kernels)
+        self.projected: dict[torch.dtype, Tensor] | None = None
+        """Projected relative embeddings by dtype, inside `reuse_positions`; else None."""
 
     def forward(
         self,
@@ -128,7 +133,7 @@ class Attention(nn.Module):
         x = autocast_once(self.pre_layer_norm(x) if normed is None else normed)
         query_key = self.in_proj_qk(x).unflatten(-1, (2, self.heads, self.head_size))
         value = self.in_proj_v(x).unflatten(-1, (self.heads, self.head_size))
-        position = self.in_proj_qk(self.dropout(relative)).unflatten(-1, (2, self.heads, self.head_size))
+        position = self._projected(relative, x.dtype)
         kernels = "eager" if probabilities is not None else resolve_kernels(self.kernels, x)
         dropout = self.attention_dropout if self.training else 0.0
         if kernels == "triton" and is_padding(mask) and supported(query_key, len(position)):
@@ -144,6 +149,32 @@ class Attention(nn.Module):
         if positions is not None:
             context = context.flatten(0, 1).index_select(0, positions)
         return self.dropout(self.post_layer_norm(self.out_proj(context)))
+
+    def _projected(self, relative: Tensor, dtype: torch.dtype) -> Tensor:
+        """`[R, D]` relative embeddings -> `[R, 2, heads, head_size]`, their queries and keys."""
+        reused = None if self.training or torch.is_grad_enabled() else self.projected
+        if reused is not None and dtype in reused:
+            return reused[dtype]
+        position = self.in_proj_qk(self.dropout(relative)).unflatten(-1, (2, self.heads, self.head_size))
+        if reused is not None:
+            reused[dtype] = position
+        return position
+
+
+@contextmanager
+def reuse_positions(model: nn.Module) -> Iterator[None]:
+    """Inside, each layer projects the relative embeddings once, in eval mode without gradients.
+
+    For many batches with the same weights: weights that change inside have no effect on the projections.
+    """
+    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    for attention in attentions:
+        attention.projected = {}
+    try:
+        yield
+    finally:
+        for attention in attentions:
+            attention.projected = None
 
 
 def autocast_once(x: Tensor) -> Tensor:
@@ -201,7 +232,9 @@ def torch_attention(
         return CpuAttention.apply(query_key, value, position, buckets, mask, scale, dropout)
     query, key = query_key.transpose(1, 3).unbind(2)
     # Sequences so short that there are fewer distances than buckets need no look-up.
-    look_up = bias_by_distance if 2 * len(buckets) - 1 <= len(position) else bias_by_bucket
+    # An exported graph serves every length, so that it must not branch on this one.
+    short = not is_exporting() and 2 * len(buckets) - 1 <= len(position)
+    look_up = bias_by_distance if short else bias_by_bucket
     query_position, key_position = (position * scale).transpose(0, 2).unbind(1)
     bias = apply_mask(look_up(query, key, query_position, key_position, buckets), mask)
     # The CPU's fused kernel has no gradient for a bias; what torch falls back to is slower than the plain form.
@@ -222,8 +255,8 @@ def uses_cpu_attention(query_key: Tensor) -> bool:
 def bias_by_bucket(query: Tensor, key: Tensor, query_position: Tensor, key_position: Tensor, buckets: Tensor) -> Tensor:
     """`[B, heads, T, T]`: each content against the other side's position, looked up by bucket."""
     index = buckets.expand(*query.shape[:2], -1, -1)
-    by_query = (query @ key_position.transpose(-1, -2)).gather(-1, index)
-    by_key = (key @ query_position.transpose(-1, -2)).gather(-1, index.transpose(-1, -2)).transpose(-1, -2)
+    by_query = each_with_all(query, key_position).gather(-1, index)
+    by_key = each_with_all(key, query_position).gather(-1, index.transpose(-1, -2)).transpose(-1, -2)
     return by_query + by_key
 
 
@@ -231,9 +264,20 @@ def bias_by_distance(
     query: Tensor, key: Tensor, query_position: Tensor, key_position: Tensor, buckets: Tensor
 ) -> Tensor:
     """The same as `bias_by_bucket`, from products with the position of every distance."""
-    by_query = query @ key_position[:, by_distance(buckets).flip(0)].transpose(-1, -2)
-    by_key = key @ query_position[:, by_distance(buckets)].transpose(-1, -2)
+    distances = by_distance(buckets)
+    by_query = each_with_all(query, key_position[:, distances.flip(0)])
+    by_key = each_with_all(key, query_position[:, distances])
     return skewed(by_query) + skewed(by_key).transpose(-1, -2)
+
+
+def each_with_all(content: Tensor, position: Tensor) -> Tensor:
+    """`[B, heads, T, D]`, `[heads, N, D]` -> `[B, heads, T, N]`, their inner products.
+
+    One product a head over all tokens: `content @ position.mT` would copy both, once a sequence.
+    """
+    batch, _, length, _ = content.shape
+    flat = content.transpose(0, 1).flatten(1, 2)
+    return torch.bmm(flat, position.transpose(1, 2)).unflatten(1, (batch, length)).transpose(0, 1)
 
 
 def skewed(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Arguments that all transformers models take: which outputs are wanted, and token types."""
+"""Arguments that all transformers models take: inputs, which outputs are wanted, and token types."""
 
 from __future__ import annotations
 
@@ -29,3 +29,18 @@ def refuse_token_types(token_type_ids: Tensor | None) -> None:
         return
     if bool(token_type_ids.any()):
         raise ValueError("token_type_ids must be 0: ELC-BERT has one type of token; leave the argument out")
+
+
+def sequence_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, int]:
+    """Batch size and length of whichever of the two is given.
+
+    Raises:
+        ValueError: both are given, or neither, or one without the dimensions that it must have.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("give one of input_ids [B, T] and inputs_embeds [B, T, D]")
+    given = inputs_embeds if input_ids is None else input_ids
+    assert given is not None
+    if given.dim() != (3 if input_ids is None else 2):
+        raise ValueError(f"inputs are {list(given.shape)}; give input_ids [B, T] or inputs_embeds [B, T, D]")
+    return given.shape[0], given.shape[1]

@@ -36,6 +36,9 @@ MIXING_RULES = {
 }
 
 
+CLASSIFIER_TOKENS = ("first", "last")
+
+
 class ElcConfig(PretrainedConfig):
     r"""Shape and variant of an ELC-BERT (Georges Gabriel Charpentier & Samuel 2023).
 
@@ -67,6 +70,9 @@ class ElcConfig(PretrainedConfig):
         cls_token_id: id of [CLS].
         sep_token_id: id of [SEP].
         mask_token_id: id of [MASK].
+        **kwargs: fields of transformers; and, for the models with heads, `classifier_dropout` (default
+            `hidden_dropout_prob`) and `classifier_token`, the token that classifies a sequence: `first` or `last` real
+            one.
 
     Raises:
         ValueError: an unknown variant or kernel, a number out of range, or a width that the heads do not divide.
@@ -125,6 +131,12 @@ class ElcConfig(PretrainedConfig):
             raise ValueError(
                 f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
             )
+        self.classifier_dropout = kwargs.pop("classifier_dropout", None)
+        self.classifier_token = kwargs.pop("classifier_token", "first")
+        if self.classifier_dropout is not None and not 0.0 <= self.classifier_dropout < 1.0:
+            raise ValueError(f"classifier_dropout is {self.classifier_dropout}; it must be at least 0 and below 1")
+        if self.classifier_token not in CLASSIFIER_TOKENS:
+            raise ValueError(f"classifier_token is '{self.classifier_token}'; it must be first or last")
         self.layer_mixing = layer_mixing
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size

@@ -30,9 +30,10 @@ class Embedding(nn.Module):
         self.relative_layer_norm = LayerNorm(size, config.layer_norm_eps, config.layer_norm_dtype)
         self.dropout = Dropout(config.hidden_dropout_prob, config.kernels)
 
-    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, T]` ids -> `[B, T, D]` embeddings and `[2 * bucket_size - 1, D]` relative embeddings."""
-        words = self.dropout(self.word_layer_norm(self.word_embedding(input_ids)))
+    def forward(self, input_ids: Tensor | None, inputs_embeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`[B, T]` ids, or `[B, T, D]` in place of their embeddings -> `[B, T, D]` and `[2 * bucket_size - 1, D]`."""
+        rows = self.word_embedding(input_ids) if inputs_embeds is None else inputs_embeds
+        words = self.dropout(self.word_layer_norm(rows))
         return words, self.relative_layer_norm(self.relative_embedding)
 
 
@@ -142,11 +143,15 @@ class ElcLayer(nn.Module):
 class Encoder(nn.Module):
     """All layers, and the mix of the head for the variant that has one."""
 
+    _gradient_checkpointing_func: Callable[..., tuple[Tensor, Links]]
+    """Calls a layer and recomputes it in the backward pass; transformers sets it with `gradient_checkpointing`."""
+
     def __init__(self, config: ElcConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(ElcLayer(config, layer) for layer in range(config.num_hidden_layers))
         self.relative_positions = RelativePositions(config)
         self.kernels = config.kernels
+        self.gradient_checkpointing = False
         if config.mixing_rule.mixed_output:
             self.prev_layer_weights = nn.Parameter(torch.empty(config.num_hidden_layers + 1))
 
@@ -182,9 +187,15 @@ class Encoder(nn.Module):
             # the links, not through this layer.
             return (*detached, states[-1]) if links else tuple(states)
 
+        # A recomputed layer would append its probabilities again; they are as large as what checkpointing saves.
+        recompute = self.gradient_checkpointing and self.training and probabilities is None
         for number, layer in enumerate(self.layers, start=1):
             wanted = positions if number == len(self.layers) else None
-            output, links = layer(readable(), mask, relative, buckets, links, wanted, probabilities)
+            arguments = (readable(), mask, relative, buckets, links, wanted, probabilities)
+            if recompute:
+                output, links = self._gradient_checkpointing_func(layer.__call__, *arguments)
+            else:
+                output, links = layer(*arguments)
             detached.append(states[-1].detach())
             states.append(output)
         if hasattr(self, "prev_layer_weights"):

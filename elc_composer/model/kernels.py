@@ -24,6 +24,8 @@ def resolve_kernels(kernels: str, tensor: Tensor) -> str:
     """
     if is_transformed():
         return "eager"
+    if is_exporting():  # a graph for other devices and programs
+        return "eager" if kernels == "eager" else "torch"
     if kernels != "auto":
         return kernels
     return "triton" if tensor.is_cuda and HAS_TRITON else "torch"
@@ -37,6 +39,12 @@ def is_transformed() -> bool:
     if torch.compiler.is_compiling():
         return False
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_exporting() -> bool:
+    """Whether `torch.export` or `torch.onnx.export(dynamo=True)` is tracing, where lengths are symbols."""
+    asked = getattr(torch.compiler, "is_exporting", None)  # torch >= 2.7
+    return torch.compiler.is_compiling() and (asked is None or asked())
 
 
 def require_first_derivative(operation: str) -> None:

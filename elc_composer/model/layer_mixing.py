@@ -62,13 +62,26 @@ def linked_mix(
         reader's states must then not be detached.
     """
     kernels = resolve_kernels(kernels, states[0])
-    started = len(states) == 1 or bool(links)
     # torch.compile fuses the plain form by itself.
-    if kernels == "eager" or torch.compiler.is_compiling() or not (started and torch.is_grad_enabled()):
+    if kernels == "eager" or torch.compiler.is_compiling():
+        return mix(states, weights), ()
+    started = len(states) == 1 or bool(links)
+    if torch.is_grad_enabled() and not started:
         return mix(states, weights), ()
     widest = functools.reduce(torch.promote_types, (state.dtype for state in states))
-    mixed, *later = LinkedMix.apply(layer_shares(weights, widest), readers, kernels, *states, *links)
+    # In at least float32: rounded to bfloat16, shares no longer add up to 1.
+    shares = layer_shares(weights, torch.promote_types(widest, torch.float32))
+    if not torch.is_grad_enabled():
+        return mixture(states, shares, kernels, widest), ()
+    mixed, *later = LinkedMix.apply(shares, readers, kernels, widest, *states, *links)
     return mixed, tuple(later)
+
+
+def mixture(states: Sequence[Tensor], shares: Tensor, kernels: str, dtype: torch.dtype) -> Tensor:
+    """The mix in `dtype`. The softmax of a single weight is 1: then it is the state itself."""
+    if len(states) == 1 and states[0].dtype == dtype:
+        return states[0].view_as(states[0])
+    return weighted_sum(states, shares, kernels, dtype)
 
 
 class LinkedMix(torch.autograd.Function):
@@ -83,8 +96,10 @@ class LinkedMix(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, shares: Tensor, readers: int, kernels: str, *rest: Tensor) -> tuple[Tensor, ...]:
-        """Shares `[n+1]`, n+1 states, links -> the mix, and links without this reader's placeholders."""
+    def forward(
+        ctx: Any, shares: Tensor, readers: int, kernels: str, dtype: torch.dtype, *rest: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Shares `[n+1]`, n+1 states, links -> the mix in `dtype`, and links without this reader's placeholders."""
         count = len(shares)
         states = rest[:count]
         ctx.save_for_backward(shares, *states)
@@ -92,9 +107,11 @@ class LinkedMix(torch.autograd.Function):
         ctx.links = len(rest) - count
         ctx.kernels = kernels
         later = range(count, readers)
-        nothing = shares.new_empty(())
-        gradients = [nothing.expand(states[0].shape) for _ in later]
-        return weighted_sum(states, shares, kernels), *gradients, *(nothing.expand(reader + 1) for reader in later)
+        # A gradient is converted to the dtype of its placeholder.
+        gradient, share = shares.new_empty((), dtype=dtype), shares.new_empty(())
+        gradients = [gradient.expand(states[0].shape) for _ in later]
+        placeholders = *gradients, *(share.expand(reader + 1) for reader in later)
+        return mixture(states, shares, kernels, dtype), *placeholders
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, *later: Tensor | None) -> tuple[Any, ...]:
@@ -107,36 +124,36 @@ class LinkedMix(torch.autograd.Function):
         all_shares = [shares, *later[middle:]]
         for_shares = for_newest = None
         if ctx.needs_input_grad[0] and gradient is not None:
-            for_shares = inner_products(states, gradient, ctx.kernels)
+            # The only share of the first reader is constant.
+            for_shares = inner_products(states, gradient, ctx.kernels) if newest else torch.zeros_like(shares)
         known = [(g, s) for g, s in zip(gradients, all_shares) if g is not None and s is not None]
-        if ctx.needs_input_grad[3 + newest] and known:
+        if ctx.needs_input_grad[4 + newest] and known:
             column = torch.stack([s[newest] for _, s in known])
-            for_newest = weighted_sum([g for g, _ in known], column, ctx.kernels)
+            for_newest = weighted_sum([g for g, _ in known], column, ctx.kernels, states[newest].dtype)
         handed_on = [*gradients, *all_shares] if ctx.links else []
-        return for_shares, None, None, *[None] * newest, for_newest, *handed_on
+        return for_shares, None, None, None, *[None] * newest, for_newest, *handed_on
 
 
-def weighted_sum(tensors: Sequence[Tensor], shares: Tensor, kernels: str) -> Tensor:
-    """Sum of n tensors of one shape, each times its entry of `shares` `[n]`, in the latter's dtype."""
+def weighted_sum(tensors: Sequence[Tensor], shares: Tensor, kernels: str, dtype: torch.dtype) -> Tensor:
+    """Sum of n tensors of one shape, each times its entry of `shares` `[n]`, computed in their dtype, in `dtype`."""
     if kernels == "triton":
         from .triton_mixing import weighted_sum as fused_sum
 
-        return fused_sum(tensors, shares)
-    wide = at_least_float32(shares)
-    total = wide[0] * tensors[0].to(wide.dtype)
-    for share, tensor in zip(wide[1:].unbind(), tensors[1:]):
+        return fused_sum(tensors, shares, dtype)
+    total = shares[0] * tensors[0].to(shares.dtype)
+    for share, tensor in zip(shares[1:].unbind(), tensors[1:]):
         total.addcmul_(share, tensor)
-    return total.to(shares.dtype)
+    return total.to(dtype)
 
 
 def inner_products(tensors: Sequence[Tensor], other: Tensor, kernels: str) -> Tensor:
-    """`[n]`: the inner product of each of n tensors with one other of the same shape, in the latter's dtype."""
+    """`[n]`: the inner product of each of n tensors with one other of the same shape, in at least float32."""
     if kernels == "triton":
         from .triton_mixing import inner_products as fused_products
 
         return fused_products(tensors, other)
     flat = at_least_float32(other).reshape(-1)
-    return torch.stack([torch.dot(tensor.to(flat.dtype).reshape(-1), flat) for tensor in tensors]).to(other.dtype)
+    return torch.stack([torch.dot(tensor.to(flat.dtype).reshape(-1), flat) for tensor in tensors])
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

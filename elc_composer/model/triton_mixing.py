@@ -44,10 +44,10 @@ def _inner_products(partial, other, tensors, size, WIDE: tl.constexpr, ROOM: tl.
     tl.store(partial + program * ROOM + number, sums)
 
 
-def weighted_sum(tensors: Sequence[Tensor], shares: Tensor) -> Tensor:
-    """Sum of n tensors of one shape, each times its entry of `shares` `[n]`, in the latter's dtype."""
+def weighted_sum(tensors: Sequence[Tensor], shares: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sum of n tensors of one shape, each times its entry of `shares` `[n]`, in `dtype`."""
     flat = tuple(tensor.contiguous() for tensor in tensors)
-    result = torch.empty_like(flat[0], dtype=shares.dtype)
+    result = torch.empty_like(flat[0], dtype=dtype)
     size = result.numel()
     with torch.cuda.device_of(result):
         _weighted_sum[(triton.cdiv(size, BLOCK),)](result, shares.contiguous(), flat, size, _wide(shares), BLOCK)
@@ -55,7 +55,7 @@ def weighted_sum(tensors: Sequence[Tensor], shares: Tensor) -> Tensor:
 
 
 def inner_products(tensors: Sequence[Tensor], other: Tensor) -> Tensor:
-    """`[n]`: the inner product of each of n tensors with one other of the same shape, in the latter's dtype.
+    """`[n]`: the inner product of each of n tensors with one other of the same shape, in at least float32.
 
     One pass over all tensors gives a partial sum per program and state; a sum over programs follows. Deterministic.
     """
@@ -66,7 +66,7 @@ def inner_products(tensors: Sequence[Tensor], other: Tensor) -> Tensor:
     partial = torch.empty(programs, room, dtype=_TORCH[wide], device=other.device)
     with torch.cuda.device_of(other):
         _inner_products[(programs,)](partial, other.contiguous(), flat, other.numel(), wide, room, BLOCK)
-    return partial.sum(0)[: len(flat)].to(other.dtype)
+    return partial.sum(0)[: len(flat)]
 
 
 _TORCH = {tl.float32: torch.float32, tl.float64: torch.float64}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar, overload
 
 import torch
 from torch import Tensor
 
 from elc_composer.common.errors import DataError
-from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.model import ElcConfig, ElcForMaskedLM, ElcModel
 from elc_composer.model.attention import RelativePositions
 
 LAYERS = "transformer.layers."
@@ -18,7 +19,20 @@ TIED = "classifier.nonlinearity.5.weight"
 SHOWN = 8
 
 
-def build(config: ElcConfig, state: Mapping[str, Tensor], source: Path) -> ElcForMaskedLM:
+Model = TypeVar("Model", bound=ElcModel)
+
+
+@overload
+def build(config: ElcConfig, state: Mapping[str, Tensor], source: Path) -> ElcForMaskedLM: ...
+
+
+@overload
+def build(config: ElcConfig, state: Mapping[str, Tensor], source: Path, kind: type[Model]) -> Model: ...
+
+
+def build(
+    config: ElcConfig, state: Mapping[str, Tensor], source: Path, kind: type[ElcModel] = ElcForMaskedLM
+) -> ElcModel:
     """A float32 model with these parameters, in evaluation mode.
 
     `position_indices` are compared with the model's own and dropped. The state may hold the tied matrix once or twice.
@@ -34,10 +48,10 @@ def build(config: ElcConfig, state: Mapping[str, Tensor], source: Path) -> ElcFo
     if TIED in state and WORDS in state and not torch.equal(state[TIED], state[WORDS]):
         raise DataError(f"{source}: {TIED} and {WORDS} differ, but the model has one matrix for both")
     with torch.device("meta"):
-        model = ElcForMaskedLM(config)
+        model = kind(config)
     expected = {name: tuple(value.shape) for name, value in model.named_parameters(remove_duplicate=False)}
     for one, other in ((TIED, WORDS), (WORDS, TIED)):
-        if other in state:
+        if other in state and one in expected:
             state.setdefault(one, state[other])
     check_shapes(expected, {name: tuple(value.shape) for name, value in state.items()}, source)
     model.to_empty(device="cpu")

@@ -18,7 +18,14 @@ from torch import Tensor
 from elc_composer.common.errors import DataError
 from elc_composer.common.json_files import read_object
 from elc_composer.common.module_names import strip_all_wrappers
-from elc_composer.model import MIXING_RULES, ElcConfig, ElcForMaskedLM
+from elc_composer.model import (
+    MIXING_RULES,
+    TASK_MODELS,
+    ElcConfig,
+    ElcForMaskedLM,
+    ElcForSequenceClassification,
+    ElcModel,
+)
 from elc_composer.model_files.fit import build
 from elc_composer.model_files.qk_layout import CONTENTS, PER_HEAD, POSITIONS, WHOLE, Split, contiguous_qk, split_in_code
 from elc_composer.model_files.run_model import INTEGERS, NUMBERS, check_fields
@@ -26,6 +33,7 @@ from elc_composer.model_files.safe_load import load_safetensors, load_torch_file
 from elc_composer.model_files.variants import detect_variant, sizes
 
 PUBLISHED_FIELDS = (*INTEGERS, *NUMBERS)
+HEAD = "head.nonlinearity.5.weight"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -43,7 +51,7 @@ class Hints:
     """`in_proj_qk` is split per head, for contents and positions; see `qk_layout`."""
 
 
-def read_published(source: Path, hints: Hints | None = None) -> tuple[ElcForMaskedLM, list[str]]:
+def read_published(source: Path, hints: Hints | None = None) -> tuple[ElcModel, list[str]]:
     """Read a published checkpoint of either layout.
 
     Args:
@@ -66,8 +74,7 @@ def read_published(source: Path, hints: Hints | None = None) -> tuple[ElcForMask
         raise DataError(f"{source} is neither a checkpoint file nor a folder")
     if hints.config is not None:
         settings = read_object(hints.config)
-    for name in [name for name in state if name.startswith("head.")]:
-        notes.append(f"dropped {name} {tuple(state.pop(name).shape)}, part of a fine-tuning head")
+    kind = find_class(state, settings, notes)
     if settings.get("pad_token_id", 3) != 3:
         notes.append(f"pad_token_id {settings['pad_token_id']} corrected to 3: in the published tokenizers 4 is [MASK]")
     written = (settings.get(key) for key in ("layer_mixing", "variant"))
@@ -75,13 +82,54 @@ def read_published(source: Path, hints: Hints | None = None) -> tuple[ElcForMask
     if hints.num_attention_heads is not None:
         settings["num_attention_heads"] = hints.num_attention_heads
     config = make_config(state, settings, detect_variant(state, told, source), source)
+    if kind is not ElcForMaskedLM:
+        set_labels(config, state, settings, source)
     known = {*settings, *sizes(state, source)}
     notes += [f"assumed {name} {getattr(config, name)}" for name in PUBLISHED_FIELDS if name not in known]
     if _is_per_head(source, hints, config.layer_mixing, notes):
         state = {name: contiguous_qk(name, value, config.num_attention_heads) for name, value in state.items()}
     if any(name.endswith("position_indices") for name in state):
         notes.append("dropped position_indices, equal to the table that the model computes")
-    return build(config, state, source), notes
+    return build(config, state, source, kind), notes
+
+
+def find_class(state: dict[str, Tensor], settings: Mapping[str, Any], notes: list[str]) -> type[ElcModel]:
+    """The class of a checkpoint: masked language model, or that of its fine-tuning head (`head.*`).
+
+    `architectures` of the config names it; else a checkpoint with the masked language model's head is one. The other
+    head is removed from `state`.
+    """
+    heads = [name for name in state if name.startswith("head.")]
+    if not heads:
+        return ElcForMaskedLM
+    named = [str(name) for name in settings.get("architectures") or []]
+    kinds = list(TASK_MODELS.values())
+    kind = next((kind for kind in kinds for name in named if name.endswith(kind.__name__.removeprefix("Elc"))), None)
+    if kind is None and any(name.startswith("classifier.") for name in state):
+        for name in heads:
+            notes.append(f"dropped {name} {tuple(state.pop(name).shape)}, part of a fine-tuning head")
+        return ElcForMaskedLM
+    if kind is None:
+        kind = ElcForSequenceClassification
+        notes.append("assumed that head.* classifies sequences: the config names no class")
+    for name in [name for name in state if name.startswith("classifier.")]:
+        notes.append(f"dropped {name} {tuple(state.pop(name).shape)}: the fine-tuning head is kept instead")
+    return kind
+
+
+def set_labels(config: ElcConfig, state: Mapping[str, Tensor], settings: Mapping[str, Any], source: Path) -> None:
+    """Set the fields of a fine-tuning head in a config: labels by the head's size, their names as published."""
+    last = state.get(HEAD)
+    if last is None or last.dim() != 2:
+        raise DataError(f"{source}: {HEAD} is missing or not a matrix, but there is a fine-tuning head")
+    names = settings.get("id2label")
+    config.num_labels = len(last)
+    if isinstance(names, dict) and set(names) == {str(number) for number in range(len(last))}:
+        config.id2label = {int(number): str(name) for number, name in names.items()}
+        config.label2id = {name: number for number, name in config.id2label.items()}
+    for name in ("problem_type", "classifier_dropout", "classifier_token"):
+        if settings.get(name) is not None:
+            setattr(config, name, settings[name])
 
 
 def read_training_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

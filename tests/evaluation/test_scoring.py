@@ -27,8 +27,9 @@ from elc_composer.evaluation.encoding import encode_sentences
 from elc_composer.evaluation.position_logits import PositionLogits
 from elc_composer.evaluation.rows import plan_rows
 from elc_composer.evaluation.score_pairs import _score_batches
-from elc_composer.evaluation.scoring import RowScorer, score_sentences, target_log_probs
+from elc_composer.evaluation.scoring import RowScorer, default_config, score_sentences, target_log_probs
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from elc_composer.model.attention import reuse_positions
 from tests.evaluation.tiny import reference_score, tiny_bert, tiny_tokenizer
 
 TEXTS = [
@@ -306,25 +307,11 @@ def test_results_of_a_batch_are_not_views_of_torch_memory() -> None:
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 16, 10_000])
-def test_batches_ahead_of_their_results_keep_order_and_values(
-    monkeypatch: pytest.MonkeyPatch, tokens_per_batch: int
-) -> None:
-    """The queue of the GPU path with pinned memory and events replaced, which need a GPU."""
-
-    class Event:
-        def synchronize(self) -> None:
-            pass
-
+def test_batches_ahead_of_their_results_keep_order_and_values(tokens_per_batch: int) -> None:
+    """The queue of the GPU path; on a CPU it has no pinned memory and events."""
     scorer, plan = RowScorer(elc(), ScoringConfig()), plan_rows(encode_sentences(tiny_tokenizer(), TEXTS))
     spans = plan.spans(tokens_per_batch)
     wanted = [scorer.score(plan, span)[1].double().numpy() for span in spans]
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-
-    def started(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Event]:
-        with torch.inference_mode():
-            return scorer._score(batch)[1].double(), Event()
-
-    monkeypatch.setattr(scorer, "_started", started)
     found = list(scorer._score_ahead(plan, spans))
     assert len(found) == len(spans)
     for one, other in zip(found, wanted):
@@ -332,9 +319,116 @@ def test_batches_ahead_of_their_results_keep_order_and_values(
     assert list(scorer._score_ahead(plan, [])) == []
 
 
-@pytest.mark.gpu
-def test_scores_on_a_gpu_are_those_of_the_cpu() -> None:
+@pytest.mark.parametrize("where", ["preparation", "model"])
+def test_failure_ahead_reaches_the_caller_and_ends_the_thread(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer, plan = RowScorer(elc(), ScoringConfig()), plan_rows(encode_sentences(tiny_tokenizer(), TEXTS))
+    spans, before, calls = plan.spans(1), threading.active_count(), []
+    whole = type(plan).batch
+
+    def failing(*arguments: object) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        if where == "preparation" and len(calls) == 7:
+            raise ZeroDivisionError
+        return whole(*arguments)
+
+    monkeypatch.setattr(type(plan), "batch", failing)
+    if where == "model":
+        scorer.logits_at = lambda *_: 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        list(scorer._score_ahead(plan, spans))
+    assert len(calls) < len(spans)
+    assert threading.active_count() == before
+
+
+def test_default_batch_size_depends_on_the_device() -> None:
+    model = elc()
+    assert default_config(model).tokens_per_batch == 2_048
+    assert default_config(model, "cuda:1").tokens_per_batch == 65_536
+    assert default_config(model, "cuda") == ScoringConfig(tokens_per_batch=65_536)
+
+
+def test_positions_are_projected_once_per_call_and_never_with_old_weights() -> None:
     model, tokenizer = elc(), tiny_tokenizer()
-    wanted = score_sentences(model, tokenizer, TEXTS, ScoringConfig(tokens_per_batch=16))
-    found = score_sentences(model.cuda(), tokenizer, TEXTS, ScoringConfig(tokens_per_batch=16))
-    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    projection, seen = model.transformer.layers[0].attention.in_proj_qk, []
+    projection.register_forward_hook(lambda module, args, output: seen.append(args[0].dim()))
+    first = score_sentences(model, tokenizer, TEXTS, ScoringConfig(tokens_per_batch=16))
+    assert seen.count(2) == 1 < seen.count(3)
+    with torch.no_grad():
+        model.embedding.relative_embedding.add_(torch.randn_like(model.embedding.relative_embedding))
+        projection.weight.mul_(3)
+    changed = score_sentences(model, tokenizer, TEXTS, ScoringConfig(tokens_per_batch=16))
+    assert seen.count(2) == 2
+    assert np.abs(changed - first).max() > 1e-3
+    np.testing.assert_allclose(changed, [reference_score(model, tokenizer, text) for text in TEXTS], rtol=1e-5)
+
+
+def test_positions_are_not_reused_with_gradients_or_in_training() -> None:
+    model, ids = elc(), torch.randint(5, 20, (2, 7))
+    with reuse_positions(model):
+        model(ids).logits.sum().backward()
+        with torch.no_grad():
+            model.train()(ids)
+        assert all(layer.attention.projected == {} for layer in model.transformer.layers)
+    assert all(layer.attention.projected is None for layer in model.transformer.layers)
+    assert model.embedding.relative_embedding.grad.abs().max() > 0
+
+
+def test_closing_the_queue_early_ends_its_thread() -> None:
+    scorer, plan = RowScorer(elc(), ScoringConfig()), plan_rows(encode_sentences(tiny_tokenizer(), TEXTS))
+    before = threading.active_count()
+    scored = scorer._score_ahead(plan, plan.spans(1))
+    next(scored)
+    assert threading.active_count() == before + 1
+    scored.close()
+    assert threading.active_count() == before
+
+
+def test_lack_of_gpu_memory_is_one_line() -> None:
+    scorer, plan = RowScorer(elc(), ScoringConfig()), plan_rows(encode_sentences(tiny_tokenizer(), TEXTS))
+
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("Tried to allocate 8 GiB")
+
+    scorer.logits_at = full
+    with pytest.raises(ConfigError, match="cpu has not enough memory for tokens_per_batch 8192; set a lower number"):
+        list(scorer._score_ahead(plan, plan.spans(100)))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("chunk", [1, 3000, 6001, 2**24])
+def test_chunks_of_logits_change_no_bit(chunk: int, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = (20 * torch.randn(5, 3000)).bfloat16()
+    slot, token = torch.tensor([0, 4, 4, 2]), torch.tensor([1, 2, 2999, 7])
+    wide = logits.float() / temperature
+    wanted = wide[slot, token] - wide.logsumexp(-1)[slot]
+    monkeypatch.setattr("elc_composer.evaluation.scoring.CHUNK", chunk)
+    assert torch.equal(target_log_probs(logits, slot, token, temperature), wanted)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("tokens_per_batch", [1, 16, 65_536])
+def test_scores_on_a_gpu_are_those_of_the_cpu(dtype: torch.dtype, rtol: float, tokens_per_batch: int) -> None:
+    model, tokenizer, config = elc(), tiny_tokenizer(), ScoringConfig(tokens_per_batch=tokens_per_batch)
+    wanted = score_sentences(model.double(), tokenizer, TEXTS, config)
+    found = score_sentences(model.to("cuda", dtype), tokenizer, TEXTS, config)
+    np.testing.assert_allclose(found, wanted, rtol=rtol)
+    np.testing.assert_array_equal(found, score_sentences(model, tokenizer, TEXTS, config))
+
+
+@pytest.mark.gpu
+def test_failure_on_a_gpu_ends_the_thread() -> None:
+    model, tokenizer, before = elc().cuda(), tiny_tokenizer(), threading.active_count()
+    calls = []
+
+    def fail(module: torch.nn.Module, args: object) -> None:
+        calls.append(1)
+        if len(calls) == 7:
+            raise ZeroDivisionError
+
+    handle = model.register_forward_pre_hook(fail)
+    with pytest.raises(ZeroDivisionError):
+        score_sentences(model, tokenizer, TEXTS, ScoringConfig(tokens_per_batch=1))
+    assert threading.active_count() == before
+    handle.remove()
+    assert np.isfinite(score_sentences(model, tokenizer, TEXTS)).all()

@@ -109,11 +109,12 @@ def test_frozen_parts_change_no_other_gradient(frozen: str) -> None:
     assert largest_error(*results) <= 1e-13
 
 
-def test_transformers_finds_every_file_of_an_exported_model() -> None:
+@pytest.mark.parametrize(("module", "unused"), [("modeling_elc", {"task_models"}), ("task_models", set())])
+def test_transformers_finds_every_file_of_an_exported_model(module: str, unused: set[str]) -> None:
     """It copies the files that the model's own one names, not those that these name in turn."""
     folder = Path(modeling_elc.__file__).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "modeling_elc"}
-    assert set(get_relative_imports(folder / "modeling_elc.py")) == files
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", module} - unused
+    assert set(get_relative_imports(folder / f"{module}.py")) == files
 
 
 def test_which_kernels_run_where() -> None:

@@ -101,3 +101,27 @@ def test_states_of_two_dtypes() -> None:
     assert mixed.dtype == torch.float32
     mixed.sum().backward()
     assert torch.allclose(first.grad, torch.ones(SHAPE), atol=1e-2)
+
+
+def test_the_first_reader_copies_nothing_and_its_weight_has_no_gradient() -> None:
+    state = torch.randn(SHAPE, requires_grad=True)
+    weights = torch.randn(1, requires_grad=True)
+    mixed, links = linked_mix([state], weights, (), 2, "torch")
+    assert mixed.data_ptr() == state.data_ptr()
+    assert len(links) == 2
+    mixed.square().sum().backward()
+    assert torch.equal(state.grad, 2 * state.detach())
+    assert weights.grad.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_shares_of_narrow_states_are_not_rounded(grad: bool) -> None:
+    """Three equal shares, rounded to bfloat16, add up to 1.002; the mix of equal states must be that state."""
+    state = torch.full(SHAPE, 3.0, dtype=torch.bfloat16)
+    with torch.set_grad_enabled(grad):
+        links: tuple[Tensor, ...] = ()
+        for count in (1, 2, 3):
+            states = [state.clone().requires_grad_(grad and n == count - 1) for n in range(count)]
+            mixed, links = linked_mix(states, torch.zeros(count, requires_grad=grad), links, 3, "torch")
+    assert mixed.dtype == torch.bfloat16
+    assert torch.equal(mixed.detach(), state)

@@ -140,7 +140,7 @@ def test_second_derivatives_of_each_operation() -> None:
     attended = CpuAttention.apply(
         numbers(2, 3, 2, 2, 4), numbers(2, 3, 2, 4), numbers(5, 2, 2, 4), buckets, None, 0.5, 0.0
     )
-    mixed, *_ = LinkedMix.apply(torch.softmax(numbers(2), 0), 2, "torch", numbers(2, 3), numbers(2, 3))
+    mixed, *_ = LinkedMix.apply(torch.softmax(numbers(2), 0), 2, "torch", torch.float64, numbers(2, 3), numbers(2, 3))
     for out in (attended, mixed):
         with pytest.raises(RuntimeError, match="set kernels=eager"):
             out.sum().backward(create_graph=True)

@@ -48,6 +48,16 @@ def test_compiles_for_a_gpu(name: str, dtype: torch.dtype, length: int, head_siz
     assert kernel.metadata.shared <= SHARED_MEMORY
 
 
+@pytest.mark.parametrize(("dtype", "warps"), [(torch.bfloat16, 1), (torch.float32, 2)])
+def test_short_sequences_take_few_warps_without_spills(dtype: torch.dtype, warps: int) -> None:
+    pytest.importorskip("triton", "3.3")
+    launch, _ = launches(12, 64, dtype.itemsize)
+    assert launch == Launch(16, 16, warps, 2)
+    assert launches(17, 64, dtype.itemsize)[0].warps == launches(12, 128, dtype.itemsize)[0].warps == 4
+    code = compiled(kernels.forward_kernel, dtype, 12, 64, 90, launch, 0).asm["ptx"]
+    assert "st.local" not in code
+
+
 @pytest.mark.parametrize("keys", [32, 64])
 def test_a_warp_looks_up_one_cache_line(keys: int) -> None:
     """From the layouts that Triton chooses: each load of 32 scores reads one row of 64 buckets, which is 128 bytes.

@@ -28,7 +28,7 @@ def test_weighted_sum(size: str, dtype: torch.dtype) -> None:
         states = random_states(count, SIZES[size], dtype)
         shares = torch.softmax(torch.arange(count, dtype=torch.float64) % 3, 0).to(DEVICE, dtype)
         exact = sum(share * state for share, state in zip(shares.double(), [s.double() for s in states]))
-        actual = weighted_sum(states, shares)
+        actual = weighted_sum(states, shares, dtype)
         assert actual.dtype == dtype
         assert largest([actual.double()], [exact]) <= TOLERANCE[dtype], count
 
@@ -55,7 +55,7 @@ def test_more_blocks_than_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_states_that_are_not_contiguous() -> None:
     states = [state.transpose(0, 1) for state in random_states(3, (4, 6, 5), torch.float64)]
     shares = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64, device=DEVICE)
-    assert largest([weighted_sum(states, shares)], [sum(w * s for w, s in zip(shares, states))]) <= 1e-14
+    assert largest([weighted_sum(states, shares, torch.float64)], [sum(w * s for w, s in zip(shares, states))]) <= 1e-14
     exact = torch.stack([(state * states[1]).sum() for state in states])
     assert largest([inner_products(states, states[1])], [exact]) <= 1e-13
 

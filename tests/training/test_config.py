@@ -17,7 +17,7 @@ from elc_composer.training.config_reference import reference
 from elc_composer.training.dry_run import describe_run
 from tests.conftest import ROOT
 
-YAMLS = sorted((ROOT / "yamls").rglob("*.yaml"))
+YAMLS = sorted((ROOT / "yamls").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
