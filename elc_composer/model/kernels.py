@@ -42,9 +42,11 @@ def is_transformed() -> bool:
 
 
 def is_exporting() -> bool:
-    """Whether `torch.export` or `torch.onnx.export(dynamo=True)` is tracing, where lengths are symbols."""
-    asked = getattr(torch.compiler, "is_exporting", None)  # torch >= 2.7
-    return torch.compiler.is_compiling() and (asked is None or asked())
+    """Whether `torch.export` or `torch.onnx.export(dynamo=True)` is tracing, where lengths are symbols.
+
+    `torch.compiler.is_exporting` does not tell: `torch.compile` replaces it by True (torch 2.7 and 2.11).
+    """
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
 
 
 def require_first_derivative(operation: str) -> None:
