@@ -185,6 +185,14 @@ def test_reentrant_checkpointing_is_refused() -> None:
         make().gradient_checkpointing_enable({"use_reentrant": True})
 
 
+def test_checkpointing_of_some_layers_is_refused() -> None:
+    """transformers 5 has this argument; without the message it would be ignored."""
+    model = make()
+    with pytest.raises(ValueError, match="every_n_layers must be 1"):
+        model.gradient_checkpointing_enable(every_n_layers=2)
+    assert not model.is_gradient_checkpointing
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_embeddings_in_place_of_ids(name: str, folders: dict[str, Path]) -> None:
     model = load(name, folders[name]).eval()
