@@ -13,7 +13,15 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer, TrainingArguments, pipeline
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 
 from elc_composer.common.errors import ConfigError
 from elc_composer.evaluation.models import load_model_and_tokenizer
@@ -256,6 +264,8 @@ def test_tokenizer_is_loaded_without_a_question(folders: dict[str, Path], monkey
     monkeypatch.setattr("builtins.input", refuse)
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     found = AutoTokenizer.from_pretrained(folders["AutoModelForMaskedLM"], trust_remote_code=False)
+    own_class = PreTrainedTokenizerFast.from_pretrained(folders["AutoModelForMaskedLM"])
+    assert own_class("the [MASK] sees")["input_ids"] == found("the [MASK] sees")["input_ids"]
     the, cat, sees, dog = found.convert_tokens_to_ids(list(WORDS))
     assert found("the [MASK] sees the dog")["input_ids"] == [1, the, 4, sees, the, dog, 2]
     assert found("[MASK] cat")["input_ids"] == [1, 4, cat, 2]
