@@ -46,7 +46,7 @@ test-foundry: $(INSTALLED)  ## Run the callbacks inside LLM Foundry, in an envir
 
 test-transformers5: $(INSTALLED)  ## Use an exported model in transformers 5, in an environment of its own.
 	$(PYTHON) -m venv --clear .venv-transformers5
-	.venv-transformers5/bin/python -m pip install --quiet -r requirements-transformers5.lock
+	.venv-transformers5/bin/python -m pip install --quiet --no-deps -r requirements-transformers5.lock
 	.venv-transformers5/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	.venv-transformers5/bin/python -m pytest -m transformers5
 

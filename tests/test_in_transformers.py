@@ -13,7 +13,15 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer, TrainingArguments, pipeline
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 
 from elc_composer.common.errors import ConfigError
 from elc_composer.evaluation.models import load_model_and_tokenizer
@@ -185,6 +193,14 @@ def test_reentrant_checkpointing_is_refused() -> None:
         make().gradient_checkpointing_enable({"use_reentrant": True})
 
 
+def test_checkpointing_of_some_layers_is_refused() -> None:
+    """transformers 5 has this argument; without the message it would be ignored."""
+    model = make()
+    with pytest.raises(ValueError, match="every_n_layers must be 1"):
+        model.gradient_checkpointing_enable(every_n_layers=2)
+    assert not model.is_gradient_checkpointing
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_embeddings_in_place_of_ids(name: str, folders: dict[str, Path]) -> None:
     model = load(name, folders[name]).eval()
@@ -248,6 +264,8 @@ def test_tokenizer_is_loaded_without_a_question(folders: dict[str, Path], monkey
     monkeypatch.setattr("builtins.input", refuse)
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     found = AutoTokenizer.from_pretrained(folders["AutoModelForMaskedLM"], trust_remote_code=False)
+    own_class = PreTrainedTokenizerFast.from_pretrained(folders["AutoModelForMaskedLM"])
+    assert own_class("the [MASK] sees")["input_ids"] == found("the [MASK] sees")["input_ids"]
     the, cat, sees, dog = found.convert_tokens_to_ids(list(WORDS))
     assert found("the [MASK] sees the dog")["input_ids"] == [1, the, 4, sees, the, dog, 2]
     assert found("[MASK] cat")["input_ids"] == [1, 4, cat, 2]

@@ -83,7 +83,7 @@ def read_published(source: Path, hints: Hints | None = None) -> tuple[ElcModel, 
         settings["num_attention_heads"] = hints.num_attention_heads
     config = make_config(state, settings, detect_variant(state, told, source), source)
     if kind is not ElcForMaskedLM:
-        set_labels(config, state, settings, source)
+        set_labels(config, state, settings, source, notes)
     known = {*settings, *sizes(state, source)}
     notes += [f"assumed {name} {getattr(config, name)}" for name in PUBLISHED_FIELDS if name not in known]
     if _is_per_head(source, hints, config.layer_mixing, notes):
@@ -117,16 +117,22 @@ def find_class(state: dict[str, Tensor], settings: Mapping[str, Any], notes: lis
     return kind
 
 
-def set_labels(config: ElcConfig, state: Mapping[str, Tensor], settings: Mapping[str, Any], source: Path) -> None:
+def set_labels(
+    config: ElcConfig, state: Mapping[str, Tensor], settings: Mapping[str, Any], source: Path, notes: list[str]
+) -> None:
     """Set the fields of a fine-tuning head in a config: labels by the head's size, their names as published."""
     last = state.get(HEAD)
     if last is None or last.dim() != 2:
         raise DataError(f"{source}: {HEAD} is missing or not a matrix, but there is a fine-tuning head")
     names = settings.get("id2label")
     config.num_labels = len(last)
+    if settings.get("num_labels", len(last)) != len(last):
+        notes.append(f"num_labels {settings['num_labels']} corrected to {len(last)}, the rows of {HEAD}")
     if isinstance(names, dict) and set(names) == {str(number) for number in range(len(last))}:
         config.id2label = {int(number): str(name) for number, name in names.items()}
         config.label2id = {name: number for number, name in config.id2label.items()}
+    elif names:
+        notes.append(f"dropped id2label, which does not name the labels 0 to {len(last) - 1}")
     for name in ("problem_type", "classifier_dropout", "classifier_token"):
         if settings.get(name) is not None:
             setattr(config, name, settings[name])

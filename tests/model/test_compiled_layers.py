@@ -61,6 +61,18 @@ def test_two_graphs_for_each_training_shape_and_none_for_evaluation(variant: str
     assert compiled.seconds > 0
 
 
+@pytest.mark.parametrize("variant", ["base", "zero", "ltg"])
+def test_recomputed_layers_are_compiled_too(variant: str) -> None:
+    """Gradient checkpointing with compiled layers: gradients of the plain model."""
+    model, counter = small(variant), CompileCounterWithBackend("aot_eager")
+    plain = copy.deepcopy(model)
+    model.gradient_checkpointing_enable()
+    model.compile_layers(counter)
+    for one, other in zip(step(model, 4, 32), step(plain, 4, 32), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * max(1.0, float(other.abs().max())))
+    assert counter.frame_count >= 2
+
+
 def test_autocast_is_compiled_too() -> None:
     model, counter = small("normalized"), CompileCounterWithBackend("aot_eager")
     plain = copy.deepcopy(model)
