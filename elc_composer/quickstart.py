@@ -24,11 +24,11 @@ from elc_composer.common.run_folder import CHECKPOINTS, METRICS
 from elc_composer.figures.curves import draw_curves
 from elc_composer.prepared.layout import MANIFEST
 
-CONFIG = "yamls/quickstart.yaml"
+CONFIG = "yamls:quickstart"
 NEXT = """next: prepare your own corpus, check a run with --dry-run, and start it:
-  .venv/bin/python -m streaming_prep build --corpus DIR --out data/mine --vocab-size 6144 --seq-length 128 512
-  .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine --dry-run
-  .venv/bin/composer train.py yamls/elc_strict_small.yaml data.streams.0.local=data/mine"""
+  {bin}elc-prep build --corpus DIR --out data/mine --vocab-size 6144 --seq-length 128 512
+  {bin}elc-train yamls:elc_strict_small data.streams.0.local=data/mine --dry-run
+  {bin}elc-train yamls:elc_strict_small data.streams.0.local=data/mine"""
 # One thread: on a model this small, a second thread costs more time than it saves, especially on a busy machine.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 PAIRS = 60
@@ -80,7 +80,7 @@ def main() -> None:
     }
     started = time.monotonic()
     overrides = [f"{key}={value}" for key, value in settings.items()]
-    run("-m", "composer.cli.launcher", "-n", 1, "train.py", CONFIG, *overrides, *options.overrides)
+    run("-m", "elc_composer.launch_training", CONFIG, "-n", 1, *overrides, *options.overrides)
     train_seconds = time.monotonic() - started
 
     say("4. pictures, a report, and minimal pairs by paradigm")
@@ -121,7 +121,12 @@ def main() -> None:
     print(
         f"in {out}: report.html, summary.json, {', '.join(picture.name for picture in pictures)}, checkpoints/, export/"
     )
-    print(NEXT)
+    print(NEXT.format(bin=command_folder()))
+
+
+def command_folder() -> str:
+    """What to write before the name of a command: nothing where a shell finds it."""
+    return "" if shutil.which("elc-train") else f"{os.path.relpath(Path(sys.executable).parent)}/"
 
 
 def say(text: str) -> None:

@@ -14,6 +14,7 @@ from elc_composer.callbacks import BadLoss, Preemption
 from elc_composer.common.addresses import refuse_addresses
 from elc_composer.common.errors import ConfigError, DataError
 from elc_composer.common.process_group import join_process_group
+from elc_composer.common.shipped_configs import config_file
 from elc_composer.common.storage import Unreachable
 from elc_composer.finetuning.dispatch import is_finetuning
 from elc_composer.training.config import load_config
@@ -29,22 +30,23 @@ _LOST = re.compile(r"closed by peer|connection reset|socket timeout|Timed out|NC
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; every failure prints one line and has its exit code."""
     parser = argparse.ArgumentParser(prog="composer train.py", description="Train an ELC-BERT.")
-    parser.add_argument("config", help="YAML run config, for example yamls/elc_strict.yaml")
+    parser.add_argument("config", help="YAML run config, or yamls:NAME for one of the package's")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replace the value of a config key")
     parser.add_argument("--dry-run", action="store_true", help="print the planned run, check data and tokenizer, stop")
     options = parser.parse_intermixed_args(arguments)
     preemption = Preemption()
     try:
         refuse_addresses({"config": options.config})
-        if is_finetuning(options.config):
+        file = config_file(options.config)
+        if is_finetuning(file):
             # Imported here: training a language model needs none of it.
             from elc_composer.finetuning.command import finetune_config
 
-            code = finetune_config(options.config, options.overrides, options.dry_run)
+            code = finetune_config(str(file), options.overrides, options.dry_run)
             if code:
                 sys.exit(code)
             return
-        config = load_config(options.config, options.overrides)
+        config = load_config(file, options.overrides)
         refuse_addresses({"run_folder": config.run_folder})
         join_process_group(get_device(None), config.parallelism.dist_timeout)
         if options.dry_run or config.dry_run:

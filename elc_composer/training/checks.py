@@ -20,14 +20,18 @@ LARGEST_SEED = 2**31 - 1
 """Composer and Streaming add rank and stage to the seed, and accept at most 32 bits."""
 
 
-def check_devices(config: RunConfig) -> None:
+def check_devices(config: RunConfig, ranks: int | None = None) -> None:
     """Refuse settings that these devices cannot run.
+
+    Args:
+        config: the run.
+        ranks: their number, if not that of the running process group.
 
     Raises:
         ConfigError: naming the key.
     """
     auto = any(stage.device_train_microbatch_size == "auto" for stage in config.stages)
-    check_parallelism(config.parallelism, config.precision, device_kind(), dist.get_world_size(), auto)
+    check_parallelism(config.parallelism, config.precision, device_kind(), ranks or dist.get_world_size(), auto)
     refusal = kernels_refusal(config.model.kernels, "cuda" if device_kind() == "gpu" else "cpu")
     if refusal is not None:
         raise ConfigError(f"model.{refusal}")
@@ -90,8 +94,13 @@ def check_numbers(config: RunConfig) -> None:
         raise ConfigError(f"label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
 
 
-def check_stage(stage: Stage, model: ElcConfig) -> None:
+def check_stage(stage: Stage, model: ElcConfig, ranks: int | None = None) -> None:
     """Refuse a stage that does not fit the model or the number of ranks.
+
+    Args:
+        stage: one of the run's.
+        model: the model's config.
+        ranks: their number, if not that of the running process group.
 
     Raises:
         ConfigError: naming the key.
@@ -102,7 +111,7 @@ def check_stage(stage: Stage, model: ElcConfig) -> None:
             f"{place}.seq_length {stage.seq_length} exceeds model.max_position_embeddings "
             f"{model.max_position_embeddings}; lower seq_length or raise max_position_embeddings"
         )
-    ranks = dist.get_world_size()
+    ranks = ranks or dist.get_world_size()
     if stage.global_train_batch_size % ranks:
         raise ConfigError(
             f"{place}.global_train_batch_size {stage.global_train_batch_size} is not a multiple of the {ranks} ranks; "
