@@ -41,9 +41,11 @@ class Card:
     branches: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        checks = (("--license", _LICENSE, "an identifier such as apache-2.0 or cc-by-4.0", [self.license]),)
-        checks += (("--language", _LANGUAGE, "a code such as en", [self.language]),)
-        checks += (("--dataset", _DATASET, "the name of a dataset on the Hub, such as user/name", self.datasets),)
+        checks: list[tuple[str, re.Pattern[str], str, Sequence[str | None]]] = [
+            ("--license", _LICENSE, "an identifier such as apache-2.0 or cc-by-4.0", [self.license]),
+            ("--language", _LANGUAGE, "a code such as en", [self.language]),
+            ("--dataset", _DATASET, "the name of a dataset on the Hub, such as user/name", self.datasets),
+        ]
         for option, pattern, allowed, values in checks:
             for value in values:
                 if value is not None and not pattern.fullmatch(value):

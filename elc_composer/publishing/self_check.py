@@ -70,7 +70,7 @@ def auto_class(folder: Path) -> str:
 
 
 def fixed_batch(model: ElcModel, choices: bool = False) -> dict[str, Tensor]:
-    """Ids and mask `[2, T]` (`[1, 2, T]` for multiple choice), the same for each model of a shape; one row is padded."""
+    """Ids and mask `[2, T]` (`[1, 2, T]` for multiple choice), the same for each model of a shape; a row is padded."""
     length = min(LONGEST, model.config.max_position_embeddings)
     ids = torch.randint(model.config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
