@@ -73,10 +73,10 @@ def publish(chosen: argparse.Namespace, api: Any) -> None:
         with staged(repository.folder) as staging:
             carry_out(chosen, repository, staging, card)
     if not chosen.dry_run:
-        print(
-            f"load it with AutoModelForMaskedLM.from_pretrained({repository.name!r}{repository.arguments(MAIN)}, "
-            "trust_remote_code=True)"
-        )
+        where = f"{repository.name!r}{repository.arguments(MAIN)}"
+        print(f"load it with AutoModelForMaskedLM.from_pretrained({where}, trust_remote_code=True)")
+        if repository.note:
+            print(repository.note)
 
 
 def open_repository(chosen: argparse.Namespace, api: Any) -> HubRepository | LocalRepository:

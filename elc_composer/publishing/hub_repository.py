@@ -26,6 +26,8 @@ class HubRepository:
         api: by default huggingface_hub's, with its stored login.
     """
 
+    note = ""
+
     def __init__(self, name: str, private: bool = False, api: Any = None) -> None:
         self.name = name
         self.private = private

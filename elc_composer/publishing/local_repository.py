@@ -50,6 +50,9 @@ class LocalRepository:
         DataError: the folder exists and holds something else.
     """
 
+    # transformers 5.17 passes local_files_only to all of its requests but the one for adapter_config.json.
+    note = "Set HF_HUB_OFFLINE=1: transformers 5 otherwise asks the Hub for an adapter of a repository of this name."
+
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder.expanduser().resolve()
         self.name = name

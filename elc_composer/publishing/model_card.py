@@ -39,6 +39,8 @@ class Card:
     arguments: str = ""
     """More arguments of from_pretrained, such as `, revision="ba100"`."""
     branches: Sequence[str] = ()
+    note: str = ""
+    """A sentence after the lines of code."""
 
     def __post_init__(self) -> None:
         checks: list[tuple[str, re.Pattern[str], str, Sequence[str | None]]] = [
@@ -122,6 +124,8 @@ def _snippet(model: ElcModel, card: Card) -> str:
         f"model = {loader}.from_pretrained({where}, trust_remote_code=True)\n```\n\n"
         "`trust_remote_code` runs the Python files beside this card: read them first. The tokenizer needs none of them."
     )
+    if card.note:
+        text += f"\n\n{card.note}"
     if card.branches:
         names = ", ".join(f"`{name}`" for name in card.branches)
         text += f"\n\nOne branch per checkpoint, named by its step (`revision=`): {names}."

@@ -82,7 +82,9 @@ def plan_publication(
         folder.mkdir()
         model = read_trainer_checkpoint(checkpoints[step], read_model_config(config))
         facts = read_facts(run, step)
-        said = replace(card, location=repository.name, facts=facts, arguments=repository.arguments(name))
+        said = replace(
+            card, location=repository.name, facts=facts, arguments=repository.arguments(name), note=repository.note
+        )
         write_model(model, tokenizer, folder, replace(said, branches=branches if name == MAIN else ()))
         write_json(folder / ORIGIN, {**own, "branch": name, "checkpoint": branch_name(step)})
         make_readable(folder)

@@ -15,6 +15,8 @@ class Repository(Protocol):
 
     name: str
     """`user/name`, as from_pretrained takes it."""
+    note: str
+    """What a user must know to load from it; may be empty."""
 
     def arguments(self, revision: str) -> str:
         """Arguments of from_pretrained after the name, such as `, revision="ba100"`, as Python text."""

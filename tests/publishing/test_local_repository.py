@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,13 @@ import torch
 from huggingface_hub import scan_cache_dir
 
 from elc_composer.model import ElcForMaskedLM
+from elc_composer.model_files import read_trainer_checkpoint
+from elc_composer.model_files.run_model import read_model_config
 from elc_composer.publish import main
+from tests.conftest import ROOT
 from tests.foreign import run_elsewhere
 from tests.publishing.made_run import STEPS, add_checkpoint, make_run
+from tests.runs import composer, prepare_toy, tiny_overrides
 
 LOAD = """
 import torch
@@ -175,3 +180,31 @@ def test_errors_of_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert tree(tmp_path) == before, "nothing was written"
+
+
+@pytest.mark.slow
+def test_a_run_of_training_is_published(tmp_path: Path) -> None:
+    """From raw text to revisions, with the commands: 12 steps, checkpoints after 4, 8 and 12."""
+    prepared = prepare_toy(tmp_path / "toy")
+    vocab_size = json.loads((prepared / "data" / "manifest.json").read_text())["tokenizer"]["vocab_size"]
+    run = tmp_path / "run"
+    overrides = tiny_overrides(
+        prepared, run, vocab_size, run_name="tiny run", checkpoints__save_folder=run / "checkpoints"
+    )
+    done = composer(ROOT / "yamls" / "quickstart.yaml", *overrides)
+    assert done.returncode == 0, done.stderr[-4000:]
+    out = tmp_path / "out"
+    assert main([str(run), "--to", str(out)]) == 0
+    assert refs(out) == ["ba12", "ba4", "ba8", "main"]
+    run_elsewhere(LOAD, out, tmp_path / "seen.pt", *refs(out), home=tmp_path)
+    seen = torch.load(tmp_path / "seen.pt", weights_only=True)
+    for revision in ("ba4", "ba8", "ba12"):
+        checkpoint = run / "checkpoints" / f"{revision}-rank0.pt"
+        model = read_trainer_checkpoint(checkpoint, read_model_config(run / "model_config.json"))
+        with torch.no_grad():
+            expected = model(**seen["batch"]).logits
+        assert (seen["logits"][revision] - expected).abs().max() <= 1e-5 * expected.abs().max()
+    snapshot = out / "models--local--tiny-run" / "snapshots" / (out / "models--local--tiny-run/refs/main").read_text()
+    card = (snapshot / "README.md").read_text()
+    for part in ("## Training", "## Data", "## Scores", "minimal pairs", "## Recipe", "layer_weights.png"):
+        assert part in card
