@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalTokenNotFoundError, RepositoryNotFoundError
 
 from elc_composer.common.errors import DataError, one_line
 from elc_composer.publishing.repository import MAIN, ORIGIN
@@ -45,8 +45,10 @@ class HubRepository:
         """
         try:
             self.api.whoami()
+        except LocalTokenNotFoundError:
+            raise DataError(f"hf://{self.name}: nobody is logged in to the Hub; {LOGIN}") from None
         except Exception as error:  # requests' or httpx's, by version
-            raise DataError(f"the Hub knows no login ({one_line(error)[:200]}); {LOGIN}") from None
+            raise self._failed(error) from None
 
     def origins(self) -> dict[str, dict[str, Any] | None]:
         """See `Repository`; empty if the repository does not exist."""
@@ -57,6 +59,10 @@ class HubRepository:
         except Exception as error:
             raise self._failed(error) from None
         return {branch.name: self._origin(branch.name) for branch in refs.branches}
+
+    def holds(self, revision: str, folder: Path) -> bool:
+        """See `Repository`. False: only the Hub itself can compare, and does so during the upload."""
+        return False
 
     def write(self, revision: str, folder: Path) -> bool:
         """See `Repository`. The Hub makes no commit if every file is there already."""

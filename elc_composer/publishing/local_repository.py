@@ -83,14 +83,16 @@ class LocalRepository:
                     found[path.name] = None
         return found
 
+    def holds(self, revision: str, folder: Path) -> bool:
+        """See `Repository`."""
+        snapshot, ref = _contents(folder)[1], self.root / "refs" / revision
+        return ref.is_file() and ref.read_text() == snapshot and (self.root / "snapshots" / snapshot).is_dir()
+
     def write(self, revision: str, folder: Path) -> bool:
         """See `Repository`. Contents come first, the branch last: an interrupted call leaves branches as they were."""
-        contents = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
-        listing = "".join(f"{digest}  {name}\n" for name, digest in contents.items())
-        # The Hub's snapshots are named by git commits: 40 hexadecimal digits.
-        snapshot = hashlib.sha256(listing.encode()).hexdigest()[:40]
+        contents, snapshot = _contents(folder)
         target, ref = self.root / "snapshots" / snapshot, self.root / "refs" / revision
-        if ref.is_file() and ref.read_text() == snapshot and target.is_dir():
+        if self.holds(revision, folder):
             return False
         for name, digest in contents.items():
             if not (self.root / "blobs" / digest).exists():
@@ -107,3 +109,10 @@ class LocalRepository:
                 shutil.rmtree(temporary, ignore_errors=True)
         write_text(ref, snapshot)
         return True
+
+
+def _contents(folder: Path) -> tuple[dict[str, str], str]:
+    """File name -> sha256, and the snapshot's id: 40 hexadecimal digits, as of the git commits on the Hub."""
+    contents = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+    listing = "".join(f"{digest}  {name}\n" for name, digest in contents.items())
+    return contents, hashlib.sha256(listing.encode()).hexdigest()[:40]

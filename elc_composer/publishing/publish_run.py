@@ -121,13 +121,12 @@ def write_plan(plan: Plan, repository: Repository, *, check: bool, say: Callable
         DataError: the check fails (nothing is written then), or the repository cannot be written.
     """
     started = time.monotonic()
-    if check:
-        folders = [revision.expected for revision in [*plan.new, plan.main]]
-        check_folders(folders)
-        say(
-            f"{len(folders)} folders loaded in a fresh process, same logits as their checkpoints "
-            f"({time.monotonic() - started:.1f} s)"
-        )
+    missing = [each for each in [*plan.new, plan.main] if not repository.holds(each.name, each.folder)]
+    if check and missing:
+        check_folders([revision.expected for revision in missing])
+        number = f"{len(missing)} folder{'s' * (len(missing) > 1)}"
+        seconds = time.monotonic() - started
+        say(f"{number} loaded in a fresh process, same logits as in the checkpoint ({seconds:.1f} s)")
     for revision in [*plan.new, plan.main]:
         changed = repository.write(revision.name, revision.folder)
         say(f"{revision.name:<10} {'written' if changed else 'unchanged'}, from {revision.checkpoint.name}")

@@ -24,5 +24,8 @@ class Repository(Protocol):
     def origins(self) -> dict[str, dict[str, Any] | None]:
         """Branch -> content of its origin file; None for a branch without one."""
 
+    def holds(self, revision: str, folder: Path) -> bool:
+        """Whether a branch is known to hold exactly the files of `folder`."""
+
     def write(self, revision: str, folder: Path) -> bool:
         """Make a branch hold the files of `folder`; whether that changed anything."""

@@ -83,7 +83,9 @@ def test_a_second_call_changes_nothing_and_a_third_adds_what_is_new(
     assert refs(out) == ["ba4", "ba8", "main"]
     assert main([*command, "--checkpoints", "ba4", "ba8"]) == 0
     before = tree(out)
-    assert main([*command, "--checkpoints", "ba4"]) == 0
+    capsys.readouterr()
+    assert main([str(run), "--to", str(out), "--checkpoints", "ba4"]) == 0
+    assert "fresh process" not in capsys.readouterr().out, "nothing is new, so nothing is checked"
     assert tree(out) == before
     capsys.readouterr()
     add_checkpoint(run, 24)
@@ -184,21 +186,20 @@ def test_errors_of_one_line(
 
 @pytest.mark.slow
 def test_a_run_of_training_is_published(tmp_path: Path) -> None:
-    """From raw text to revisions, with the commands: 12 steps, checkpoints after 4, 8 and 12."""
+    """From raw text to revisions, with the commands: 12 steps, checkpoints after 4, 6 (a stage ends), 8 and 12."""
     prepared = prepare_toy(tmp_path / "toy")
     vocab_size = json.loads((prepared / "data" / "manifest.json").read_text())["tokenizer"]["vocab_size"]
     run = tmp_path / "run"
-    overrides = tiny_overrides(
-        prepared, run, vocab_size, run_name="tiny run", checkpoints__save_folder=run / "checkpoints"
-    )
+    places = {"checkpoints__save_folder": run / "checkpoints", "checkpoints__keep": 10}
+    overrides = tiny_overrides(prepared, run, vocab_size, run_name="tiny run", **places)
     done = composer(ROOT / "yamls" / "quickstart.yaml", *overrides)
     assert done.returncode == 0, done.stderr[-4000:]
     out = tmp_path / "out"
     assert main([str(run), "--to", str(out)]) == 0
-    assert refs(out) == ["ba12", "ba4", "ba8", "main"]
+    assert refs(out) == ["ba12", "ba4", "ba6", "ba8", "main"]
     run_elsewhere(LOAD, out, tmp_path / "seen.pt", *refs(out), home=tmp_path)
     seen = torch.load(tmp_path / "seen.pt", weights_only=True)
-    for revision in ("ba4", "ba8", "ba12"):
+    for revision in ("ba4", "ba6", "ba8", "ba12"):
         checkpoint = run / "checkpoints" / f"{revision}-rank0.pt"
         model = read_trainer_checkpoint(checkpoint, read_model_config(run / "model_config.json"))
         with torch.no_grad():
