@@ -14,8 +14,8 @@ from tests.conftest import ROOT
 
 PACKAGE = "elc_composer"
 LAYERS = (
-    "finetuning", "training", "analyze", "report", "callbacks", "evaluation", "figures", "data", "model_files",
-    "checkpoints", "optim", "model", "prepared", "common",
+    "finetuning", "training", "publishing", "analyze", "report", "callbacks", "evaluation", "figures", "data",
+    "model_files", "checkpoints", "optim", "model", "prepared", "common",
 )  # fmt: skip
 """Folders in the order of docs/architecture.md: each imports only from those after it."""
 SHARED_WITH_PREPARATION = ("common", "evaluation.minimal_pairs", "prepared")
