@@ -83,7 +83,11 @@ def test_logits_of_the_original_weights(name: str, keep_classifier: bool, tmp_pa
 
 def test_names_of_labels_and_fields_are_kept(tmp_path: Path) -> None:
     names = {"0": "no", "1": "perhaps", "2": "yes"}
-    fields = {"id2label": names, "problem_type": "single_label_classification", "classifier_dropout": 0.3}
+    fields: dict[str, Any] = {
+        "id2label": names,
+        "problem_type": "single_label_classification",
+        "classifier_dropout": 0.3,
+    }
     source, _ = published(tmp_path / "hub", "ForSequenceClassification", **fields)
     convert(source, tmp_path / "out", BASE)
     config = ElcModel.from_pretrained(tmp_path / "out").config
