@@ -25,7 +25,7 @@ from tests.multirank.launch import free_port
 from tests.runs import TINY
 
 PACKAGES = ("elc_composer", "streaming_prep")
-COMMANDS = {"analyze", "convert", "evaluate", "export", "finetune", "prep", "quickstart", "report", "train"}
+COMMANDS = {"analyze", "convert", "evaluate", "export", "finetune", "prep", "publish", "quickstart", "report", "train"}
 
 
 @pytest.fixture(scope="module")

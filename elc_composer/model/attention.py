@@ -16,7 +16,7 @@ from .cpu_attention import CpuAttention
 from .dropout import Dropout
 from .dropout import dropout as drop
 from .kernels import is_exporting, resolve_kernels
-from .layer_norm import LayerNorm
+from .layer_norm import LayerNorm, autocast_dtype
 from .triton_attention import supported, triton_attention
 
 
@@ -179,8 +179,8 @@ def reuse_positions(model: nn.Module) -> Iterator[None]:
 
 def autocast_once(x: Tensor) -> Tensor:
     """`x` in autocast's dtype, so that several products do not each convert it; unchanged without autocast."""
-    device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+    narrow = autocast_dtype(x)
+    return x if narrow is None else x.to(narrow)
 
 
 def plain_attention(

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from .layer_norm import autocast_dtype
 
 MAX_SHAPES = 8
 """Shapes that are compiled. Each takes seconds to minutes, so that further ones run uncompiled."""
@@ -44,7 +45,7 @@ class CompiledLayers:
             x.dtype,
             None if mask is None else (mask.shape, mask.dtype),
             None if positions is None else len(positions),
-            torch.is_autocast_enabled(x.device.type),
+            autocast_dtype(x),
         )
         if shape in self.shapes:
             return self.compiled(layer, x, mask, relative, buckets, positions)

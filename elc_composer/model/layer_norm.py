@@ -35,11 +35,17 @@ def layer_norm(x: Tensor, eps: float, dtype: str, weight: Tensor | None = None, 
     Returns:
         `[..., D]`.
     """
-    device = x.device.type
-    if dtype == "float32" or not torch.is_autocast_enabled(device):
+    narrow = autocast_dtype(x)
+    if dtype == "float32" or narrow is None:
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     # Autocast would convert to float32; torch's kernels compute in float32 whatever the input's dtype is.
-    narrow = torch.get_autocast_dtype(device)
     weight, bias = (None if affine is None else affine.to(narrow) for affine in (weight, bias))
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x.to(narrow), x.shape[-1:], weight, bias, eps)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """Autocast's dtype on a tensor's device; None without autocast."""
+    device = x.device.type
+    # The meta device has no autocast, not even one to ask about.
+    return torch.get_autocast_dtype(device) if not x.is_meta and torch.is_autocast_enabled(device) else None

@@ -14,7 +14,7 @@ from torch.nn import functional
 from elc_composer.convert import convert, main
 from elc_composer.model import TASK_MODELS, ElcForMaskedLM, ElcModel
 from elc_composer.model_files import Hints, read_published
-from tests.commands.test_convert import SHAPE, make, published_state, write_folder
+from tests.commands.published_folders import SHAPE, make, published_state, write_folder
 
 WIDTH = SHAPE["hidden_size"]
 IDS = torch.arange(7, 39).view(4, 8)
