@@ -109,6 +109,9 @@ def test_an_unknown_name_lists_those_that_exist(name: str) -> None:
 def test_input_errors_are_one_line_before_any_rank_starts(
     arguments: list[str], message: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Runs in this process, of other tests, leave the variables of a rank behind.
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("elc_composer.launch.launch", lambda arguments: pytest.fail("it launched ranks"))
     assert launch_training.main(arguments) == 2
     printed = capfd.readouterr()
