@@ -50,6 +50,7 @@ def test_benchmarks_of_the_model_need_no_composer_and_go_on_after_a_failure(tmp_
         ["benchmarks.scaling", *shape, "--axes", "batch"],
         ["benchmarks.profile_step", *shape, "--kernels", "torch", "--no-picture", "--out", str(tmp_path / "profile")],
         ["benchmarks.lamb", *shape],
+        ["benchmarks.mixing", *shape, "--out", str(tmp_path / "mixing.json")],
     ]
     python("-c", WITHOUT_COMPOSER, json.dumps(commands))
     table = json.loads(out.read_text())["contestants"]
@@ -58,6 +59,7 @@ def test_benchmarks_of_the_model_need_no_composer_and_go_on_after_a_failure(tmp_
     for name in ("elc_base_eager", "bert_sdpa"):
         assert table[name]["quartiles"] == [table[name]["milliseconds"]] * 2
     assert table["bert_sdpa"]["speed_by_elc_base_eager"] > 0
+    assert json.loads((tmp_path / "mixing.json").read_text())["share_of_copy_rate"]["copy"] == 1
     assert json.loads((tmp_path / "profile.json").read_text())["milliseconds"]["torch"]["matrix products"] > 0
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from elc_composer.model import ElcConfig, ElcForMaskedLM
+from tests.model.triton_attention_cases import *  # noqa: F403
 from tests.model.triton_attention_cases import Case, inputs, results, triton_attention
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
