@@ -32,7 +32,10 @@ ORDER = ("train_split", "short_p", "shuffle", "shuffle_algo", "shuffle_seed", "s
 """Keys of `data` that decide which samples each step gets; location and transport of the data may change."""
 SHARES = ("split", "proportion", "repeat", "choose")
 """Keys of a stream that decide which samples each step gets."""
-EARLIER_VALUES: dict[str, dict[str, Any]] = {"masking": {"rules": "fitted", "max_spans": None}}
+EARLIER_VALUES: dict[str, dict[str, Any]] = {
+    "masking": {"rules": "fitted", "max_spans": None},
+    "model": {"layer_norm_dtype": "float32"},
+}
 """Section, key and value, for keys whose default is not the behaviour of the versions that lack them. Other keys that a
 record lacks take their default."""
 REMOVED_KEYS = {"optimizer": ("implementation",)}
@@ -145,7 +148,11 @@ def _compared(tree: dict[str, Any]) -> dict[str, Any]:
     data = {key: tree["data"].get(key) for key in ORDER}
     data["streams"] = [{key: stream.get(key) for key in SHARES} for stream in tree["data"]["streams"]]
     stages = [_without(stage, "device_train_microbatch_size") for stage in tree["stages"]]
-    return {**tree, "stages": stages, "model": _without(tree["model"], "kernels"), "data": data}
+    model = _without(tree["model"], "kernels")
+    if tree["precision"] == "fp32":
+        # Without autocast its value makes no difference.
+        model = _without(model, "layer_norm_dtype")
+    return {**tree, "stages": stages, "model": model, "data": data}
 
 
 def _without(section: dict[str, Any], name: str) -> dict[str, Any]:

@@ -61,10 +61,20 @@ def test_settings_that_change_no_step_may_change(override: str, tmp_path: Path) 
     continue_with(tmp_path, override)
 
 
+def test_a_run_that_began_with_norms_in_float32_goes_on_with_them(tmp_path: Path) -> None:
+    here = [f"run_folder={tmp_path}", "precision=amp_bf16"]
+    record = yaml.safe_load(to_yaml(load_config(CONFIG, here)))
+    del record["model"]["layer_norm_dtype"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(record))
+    check_same_run(load_config(CONFIG, [*here, "model.layer_norm_dtype=float32"]))
+    with pytest.raises(ConfigError, match=r"another model \(layer_norm_dtype: float32 there, autocast here\)"):
+        check_same_run(load_config(CONFIG, here))
+
+
 def test_the_record_of_an_older_version_matches(tmp_path: Path) -> None:
     here = f"run_folder={tmp_path}"
     record = yaml.safe_load(to_yaml(load_config(CONFIG, [here])))
-    del record["label_smoothing"]
+    del record["label_smoothing"], record["model"]["layer_norm_dtype"]
     record["optimizer"]["implementation"] = "auto"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(record))
     check_same_run(load_config(CONFIG, [here]))
